@@ -1,0 +1,88 @@
+"""The agent: the named networks of a run, and the file that holds their weights."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from errors import UserError
+from files import load_tensors, save_tensors
+from models.actor_critic import ActorCritic, ActorCriticConfig
+from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
+from models.rew_end_model import RewEndModel, RewEndModelConfig
+
+COMPONENTS = ("denoiser", "rew_end_model", "actor_critic")
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Configurations of the components; `num_actions` is that of the environment and fills theirs."""
+
+    denoiser: DenoiserConfig
+    rew_end_model: RewEndModelConfig
+    actor_critic: ActorCriticConfig
+    num_actions: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_actions is None:
+            return
+        inner_model = replace(self.denoiser.inner_model, num_actions=self.num_actions)
+        object.__setattr__(self, "denoiser", replace(self.denoiser, inner_model=inner_model))
+        for name in ("rew_end_model", "actor_critic"):
+            object.__setattr__(self, name, replace(getattr(self, name), num_actions=self.num_actions))
+
+
+AGENT_TARGETS: dict[str, type] = {
+    "agent.AgentConfig": AgentConfig,
+    "models.diffusion.DenoiserConfig": DenoiserConfig,
+    "models.diffusion.InnerModelConfig": InnerModelConfig,
+    "models.rew_end_model.RewEndModelConfig": RewEndModelConfig,
+    "models.actor_critic.ActorCriticConfig": ActorCriticConfig,
+}
+"""What `_target_` may name in an agent's configuration file."""
+
+
+class Agent(nn.Module):
+    """Denoiser, reward and termination model, and actor-critic."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        super().__init__()
+        self.denoiser = Denoiser(config.denoiser)
+        self.rew_end_model = RewEndModel(config.rew_end_model)
+        self.actor_critic = ActorCritic(config.actor_critic)
+
+    def save(self, path: Path) -> None:
+        """Write a flat dictionary `<component>.<parameter>` of tensors, atomically."""
+        save_tensors({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}, path)
+
+    def load(self, path: Path, components: tuple[str, ...] = COMPONENTS) -> None:
+        """Take over the named components' weights from a published checkpoint or one of ours.
+
+        Raises UserError when the file is missing or unreadable, or was made for other networks.
+        """
+        stored = load_tensors(Path(path))
+        if isinstance(stored, dict) and isinstance(stored.get("agent"), dict):
+            stored = stored["agent"]
+        if not isinstance(stored, dict) or not all(torch.is_tensor(value) for value in stored.values()):
+            raise UserError(f"{path} holds no agent: it needs to be a dictionary of tensors.")
+        for component in components:
+            prefix = f"{component}."
+            weights = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
+            _load_exactly(getattr(self, component), weights, component, path)
+
+
+def _load_exactly(module: nn.Module, weights: dict[str, torch.Tensor], component: str, path: Path) -> None:
+    own = module.state_dict()
+    if not weights:
+        raise UserError(f"{path} has no weights of the {component}.")
+    missing = sorted(own.keys() - weights.keys())
+    foreign = sorted(weights.keys() - own.keys())
+    if missing or foreign:
+        what = f"lacks {component}.{missing[0]}" if missing else f"also has {component}.{foreign[0]}"
+        raise UserError(f"{path} does not fit this agent: it {what}. Its networks have another configuration.")
+    for name, value in own.items():
+        if weights[name].shape != value.shape:
+            seen, wanted = tuple(weights[name].shape), tuple(value.shape)
+            raise UserError(f"{path} does not fit this agent: {component}.{name} is {seen} there, {wanted} here.")
+    module.load_state_dict(weights)

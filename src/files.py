@@ -1,0 +1,94 @@
+"""Files that are whole or absent, and that cannot run code when they are read."""
+
+import errno
+import io
+import os
+import pickle
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file beside its place, sync it, and rename it over the old one.
+
+    A reader, also one after a power cut, finds the old content or the new one, never a part.
+    Raises UserError when the disk is full; the old file is then untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise_if_disk_full(error, path)
+        raise
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def raise_if_disk_full(error: OSError, path: Path) -> None:
+    """Turn "no space left" (also a quota or a file size limit) into a line for the user."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        raise UserError(
+            f"The disk is full ({error.strerror}): {path} could not be written. Free some space, then resume the run."
+        ) from error
+
+
+def save_tensors(value: Any, path: Path) -> None:
+    """Write tensors, numbers, strings and containers of them, atomically, for `load_tensors`."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+
+
+def load_tensors(path: Path) -> Any:
+    """Read a file written by `torch.save` without running code.
+
+    Beside tensors and plain Python values, only `collections.Counter` and NumPy arrays of numbers are let in
+    (the published `info.pt` holds them). Raises UserError for a missing, damaged or unsafe file.
+    """
+    try:
+        with torch.serialization.safe_globals(_allowed_types()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, but a file is needed here.") from None
+    except pickle.UnpicklingError as error:
+        kind = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL" in str(error) else "something unreadable"
+        raise UserError(f"{path} is refused: it holds {kind}, and only tensors and numbers are read.") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is damaged or was not written by torch.save ({reason}).") from None
+
+
+def _allowed_types() -> list[Any]:
+    reconstruct = np.array(0).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    named = [(reconstruct, f"{module}._reconstruct") for module in modules]
+    named += [(scalar, f"{module}.scalar") for module in modules]
+    dtypes = [type(np.dtype(kind)) for kind in ("bool", "u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8")]
+    return [Counter, np.ndarray, np.dtype, *dtypes, *named]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

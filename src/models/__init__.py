@@ -1,0 +1,1 @@
+"""Pure networks with their configurations and losses: `forward(batch) -> (loss, metrics)`."""

@@ -1,0 +1,154 @@
+"""The policy and value network, and its loss on experience."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from data import to_unit_range
+from models.blocks import GroupNorm, conv1x1, conv3x3, init_lstm, zero_init
+from models.losses import Metrics
+
+Memory = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class ActorCriticConfig:
+    """Sizes of the network: one entry a level in `channels` (width) and `down` (1 where max-pooled)."""
+
+    lstm_dim: int
+    img_channels: int
+    img_size: int
+    channels: tuple[int, ...]
+    down: tuple[int, ...]
+    num_actions: int | None = None
+
+
+@dataclass(frozen=True)
+class ActorCriticLossConfig:
+    """Length of a rollout, discount and λ of its returns, and the weights of value loss and entropy."""
+
+    backup_every: int = 15
+    gamma: float = 0.985
+    lambda_: float = 0.95
+    weight_value_loss: float = 1.0
+    weight_entropy_loss: float = 0.001
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A rollout of t steps in b environments, as the actor-critic learns from it.
+
+    `obs` uint8 (t, b, c, h, w), `act` int64 (t, b), `returns` float32 (t, b). `hx_cx` (b, lstm_dim) each: the memory
+    before the first step. Where `restarted` bool (t, b) is set, a new episode began: the memory before that step is
+    the one in `restart_hx_cx` (t, b, lstm_dim) each.
+    """
+
+    obs: Tensor
+    act: Tensor
+    returns: Tensor
+    hx_cx: Memory
+    restarted: Tensor
+    restart_hx_cx: Memory
+
+
+class ActorCritic(nn.Module):
+    """A convolutional encoder, an LSTM, and linear heads for the policy and the value."""
+
+    def __init__(self, config: ActorCriticConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.loss_config = ActorCriticLossConfig()
+        self.encoder = ActorCriticEncoder(config)
+        side = config.img_size // 2 ** sum(config.down)
+        self.lstm = nn.LSTMCell(config.channels[-1] * side**2, config.lstm_dim)
+        self.critic_linear = zero_init(nn.Linear(config.lstm_dim, 1))
+        self.actor_linear = zero_init(nn.Linear(config.lstm_dim, config.num_actions))
+        init_lstm(self.lstm)
+
+    def initial_memory(self, batch_size: int) -> Memory:
+        """The memory of an agent that has seen nothing: zeros (b, lstm_dim) each."""
+        zeros = self.critic_linear.weight.new_zeros(batch_size, self.config.lstm_dim)
+        return zeros, zeros.clone()
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """Features (b, f), float32, of frames (b, c, h, w), uint8 or in [-1, 1]."""
+        return self.encoder(to_unit_range(obs)).float()
+
+    def remember(self, features: Tensor, hx_cx: Memory) -> Memory:
+        """The memory after features (b, f) were seen; in float32, so that nothing is lost over long episodes."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.lstm(features, hx_cx)
+
+    def heads(self, hx: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the policy (…, num_actions) and the value (…) of memories (…, lstm_dim)."""
+        with torch.autocast(hx.device.type, enabled=False):
+            return self.actor_linear(hx), self.critic_linear(hx).squeeze(-1)
+
+    def predict(self, obs: Tensor, hx_cx: Memory) -> tuple[Tensor, Tensor, Memory]:
+        """One step: logits (b, num_actions), values (b) and the new memory, for frames (b, c, h, w)."""
+        hx_cx = self.remember(self.encode(obs), hx_cx)
+        return *self.heads(hx_cx[0]), hx_cx
+
+    def forward(self, experience: Experience) -> tuple[Tensor, Metrics]:
+        """REINFORCE with a value baseline, value loss and entropy bonus; means over time and batch."""
+        logits, values = self._replay(experience)
+        log_probs = logits.log_softmax(dim=-1)
+        log_prob_act = log_probs.gather(-1, experience.act[..., None]).squeeze(-1)
+        advantage = (experience.returns - values).detach()
+        entropy = -(log_probs.exp() * log_probs).sum(dim=-1).mean()
+        loss_actions = -(log_prob_act * advantage).mean()
+        loss_values = (values - experience.returns).pow(2).mean()
+        weights = self.loss_config
+        loss = loss_actions + weights.weight_value_loss * loss_values - weights.weight_entropy_loss * entropy
+        metrics = {
+            "loss_total": loss,
+            "loss_actions": loss_actions,
+            "loss_values": loss_values,
+            "entropy": entropy,
+            "value_mean": values.mean(),
+            "return_mean": experience.returns.mean(),
+        }
+        return loss, {name: value.detach() for name, value in metrics.items()}
+
+    def _replay(self, experience: Experience) -> tuple[Tensor, Tensor]:
+        """The rollout again, with gradient, all frames encoded at once: logits (t, b, a) and values (t, b)."""
+        t, b = experience.act.shape
+        features = self.encode(experience.obs.flatten(0, 1)).unflatten(0, (t, b))
+        hx_cx, memories = experience.hx_cx, []
+        for step in range(t):
+            restarted = experience.restarted[step, :, None]
+            hx_cx = tuple(
+                torch.where(restarted, fresh[step], carried)
+                for fresh, carried in zip(experience.restart_hx_cx, hx_cx, strict=True)
+            )
+            hx_cx = self.remember(features[step], hx_cx)
+            memories.append(hx_cx[0])
+        return self.heads(torch.stack(memories))
+
+
+class ActorCriticEncoder(nn.Module):
+    """A convolution, then for each level a residual block and a 2×2 max-pool where `down`: (b, c, h, w) to (b, f)."""
+
+    def __init__(self, config: ActorCriticConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [conv3x3(config.img_channels, config.channels[0])]
+        widths = (config.channels[0], *config.channels)
+        for before, after, down in zip(widths, config.channels, config.down, strict=False):
+            layers += [SmallResBlock(before, after), nn.MaxPool2d(2) if down else nn.Identity()]
+        self.encoder = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(x).flatten(1)
+
+
+class SmallResBlock(nn.Module):
+    """One normalised 3×3 convolution with a skip around it."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.f = nn.Sequential(GroupNorm(in_channels), nn.SiLU(), conv3x3(in_channels, out_channels))
+        self.skip_projection = conv1x1(in_channels, out_channels) if in_channels != out_channels else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.skip_projection(x) + self.f(x)

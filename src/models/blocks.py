@@ -1,0 +1,159 @@
+"""Building blocks of every network: normalisation, attention, residual blocks, Fourier features."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GROUP_SIZE = 32
+ATTENTION_HEAD_DIM = 8
+
+
+def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel_size=1)
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1)
+
+
+def zero_init(layer: nn.Module) -> nn.Module:
+    """The layer with all its parameters at zero, so that it starts without effect."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def num_groups(channels: int) -> int:
+    return max(1, channels // GROUP_SIZE)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation in groups of 32 channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(num_groups(channels), channels, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+
+class AdaptiveGroupNorm(nn.Module):
+    """Group normalisation whose scale and shift are linear in a condition (b, cond_channels)."""
+
+    def __init__(self, channels: int, cond_channels: int) -> None:
+        super().__init__()
+        self.num_groups = num_groups(channels)
+        self.linear = nn.Linear(cond_channels, 2 * channels)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        scale, shift = self.linear(cond)[:, :, None, None].chunk(2, dim=1)
+        return F.group_norm(x, self.num_groups, eps=1e-5) * (1 + scale) + shift
+
+
+class SelfAttention2d(nn.Module):
+    """Self-attention over all positions, heads of 8 channels, added to the normalised input.
+
+    As in the published weights, the skip starts behind the normalisation, not before it.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.num_heads = max(1, channels // ATTENTION_HEAD_DIM)
+        self.norm = GroupNorm(channels)
+        self.qkv_proj = conv1x1(channels, 3 * channels)
+        self.out_proj = zero_init(conv1x1(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        x = self.norm(x)
+        qkv = self.qkv_proj(x).reshape(b, 3, self.num_heads, c // self.num_heads, h * w)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)  # each: b heads (h w) d
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out_proj(attended.transpose(-1, -2).reshape(b, c, h, w))
+
+
+class ResBlock(nn.Module):
+    """Two 3×3 convolutions behind adaptive normalisation, a skip around them, and attention where enabled."""
+
+    def __init__(self, in_channels: int, out_channels: int, cond_channels: int, attn: bool) -> None:
+        super().__init__()
+        self.proj = conv1x1(in_channels, out_channels) if in_channels != out_channels else nn.Identity()
+        self.norm1 = AdaptiveGroupNorm(in_channels, cond_channels)
+        self.conv1 = conv3x3(in_channels, out_channels)
+        self.norm2 = AdaptiveGroupNorm(out_channels, cond_channels)
+        self.conv2 = zero_init(conv3x3(out_channels, out_channels))
+        self.attn = SelfAttention2d(out_channels) if attn else nn.Identity()
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        skip = self.proj(x)
+        x = self.conv1(F.silu(self.norm1(x, cond)))
+        x = self.conv2(F.silu(self.norm2(x, cond)))
+        return self.attn(x + skip)
+
+
+class ResBlocks(nn.Module):
+    """Residual blocks in a row, each fed one skip connection when there are any; returns every output."""
+
+    def __init__(self, in_channels: list[int], out_channels: list[int], cond_channels: int, attn: bool) -> None:
+        super().__init__()
+        widths = zip(in_channels, out_channels, strict=True)
+        self.resblocks = nn.ModuleList(ResBlock(before, after, cond_channels, attn) for before, after in widths)
+
+    def forward(self, x: Tensor, cond: Tensor, skips: list[Tensor] | None = None) -> list[Tensor]:
+        outputs = []
+        for index, block in enumerate(self.resblocks):
+            x = block(x if skips is None else torch.cat((x, skips[index]), dim=1), cond)
+            outputs.append(x)
+        return outputs
+
+
+class Downsample(nn.Module):
+    """Halve height and width by a strided convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, channels, stride=2)
+        nn.init.orthogonal_(self.conv.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Double height and width by repetition, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class FourierFeatures(nn.Module):
+    """Cosines and sines of random fixed frequencies of a number: (b) to (b, channels)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.randn(1, channels // 2))
+
+    def forward(self, number: Tensor) -> Tensor:
+        angles = 2 * math.pi * number[:, None] @ self.weight
+        return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+def init_lstm(lstm: nn.LSTM | nn.LSTMCell) -> None:
+    """Xavier input weights, orthogonal recurrent weights, biases 0 but the forget gate's 1."""
+    for name, parameter in lstm.named_parameters():
+        if "weight_ih" in name:
+            nn.init.xavier_uniform_(parameter)
+        elif "weight_hh" in name:
+            nn.init.orthogonal_(parameter)
+        else:
+            nn.init.zeros_(parameter)
+            if "bias_ih" in name:
+                gate = len(parameter) // 4
+                nn.init.ones_(parameter.data[gate : 2 * gate])

@@ -1,0 +1,80 @@
+"""The network inside the denoiser: a U-Net conditioned on the noise level and the recent actions."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.blocks import Downsample, FourierFeatures, GroupNorm, ResBlocks, Upsample, conv3x3, zero_init
+
+
+@dataclass(frozen=True)
+class InnerModelConfig:
+    """Sizes of the network: one entry a level in `depths` (blocks), `channels` (width), `attn_depths` (0 or 1)."""
+
+    img_channels: int
+    num_steps_conditioning: int
+    cond_channels: int
+    depths: tuple[int, ...]
+    channels: tuple[int, ...]
+    attn_depths: tuple[int, ...]
+    num_actions: int | None = None
+
+
+class InnerModel(nn.Module):
+    """F in Karras et al. 2022, eq. 7: from scaled frames and noise level to the scaled residual."""
+
+    def __init__(self, config: InnerModelConfig) -> None:
+        super().__init__()
+        n, cond, first = config.num_steps_conditioning, config.cond_channels, config.channels[0]
+        self.noise_emb = FourierFeatures(cond)
+        self.act_emb = nn.Sequential(nn.Embedding(config.num_actions, cond // n), nn.Flatten())
+        self.cond_proj = nn.Sequential(nn.Linear(cond, cond), nn.SiLU(), nn.Linear(cond, cond))
+        self.conv_in = conv3x3((n + 1) * config.img_channels, first)
+        self.unet = UNet(cond, config.depths, config.channels, config.attn_depths)
+        self.norm_out = GroupNorm(first)
+        self.conv_out = zero_init(conv3x3(first, config.img_channels))
+
+    def forward(self, noisy_next_obs: Tensor, c_noise: Tensor, obs: Tensor, act: Tensor) -> Tensor:
+        """`noisy_next_obs` (b, c, h, w) and `obs` (b, n·c, h, w) are scaled; `c_noise` (b); `act` int64 (b, n)."""
+        cond = self.cond_proj(self.noise_emb(c_noise) + self.act_emb(act))
+        x = self.conv_in(torch.cat((obs, noisy_next_obs), dim=1))
+        x = self.unet(x, cond)
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+class UNet(nn.Module):
+    """Levels of residual blocks, down to half the size each and up again, with a skip for every output on the way."""
+
+    def __init__(
+        self, cond_channels: int, depths: tuple[int, ...], channels: tuple[int, ...], attn_depths: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        num_levels = len(channels)
+        d_blocks, u_blocks = [], []
+        for level, (depth, width, attn) in enumerate(zip(depths, channels, attn_depths, strict=True)):
+            above = channels[max(0, level - 1)]
+            d_blocks.append(ResBlocks([above] + [width] * (depth - 1), [width] * depth, cond_channels, bool(attn)))
+            skips_joined = [2 * width] * depth + [width + above]
+            u_blocks.append(ResBlocks(skips_joined, [width] * depth + [above], cond_channels, bool(attn)))
+        self.d_blocks = nn.ModuleList(d_blocks)
+        self.u_blocks = nn.ModuleList(reversed(u_blocks))
+        self.mid_blocks = ResBlocks([channels[-1]] * 2, [channels[-1]] * 2, cond_channels, attn=True)
+        self.downsamples = nn.ModuleList([nn.Identity()] + [Downsample(width) for width in channels[:-1]])
+        self.upsamples = nn.ModuleList([nn.Identity()] + [Upsample(width) for width in reversed(channels[:-1])])
+        self.multiple = 2 ** (num_levels - 1)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+        skips = []
+        for blocks, downsample in zip(self.d_blocks, self.downsamples, strict=True):
+            entered = downsample(x)
+            outputs = blocks(entered, cond)
+            skips.append([entered, *outputs])
+            x = outputs[-1]
+        x = self.mid_blocks(x, cond)[-1]
+        for blocks, upsample, level_skips in zip(self.u_blocks, self.upsamples, reversed(skips), strict=True):
+            x = blocks(upsample(x), cond, level_skips[::-1])[-1]
+        return x[..., :height, :width]

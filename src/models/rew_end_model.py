@@ -1,0 +1,120 @@
+"""The recurrent model of rewards and terminations."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data import Batch, to_unit_range
+from models.blocks import Downsample, ResBlocks, conv3x3, init_lstm
+from models.losses import Metrics, masked_mean
+
+Memory = tuple[Tensor, Tensor]
+NUM_REWARD_CLASSES, NUM_END_CLASSES = 3, 2
+
+
+@dataclass(frozen=True)
+class RewEndModelConfig:
+    """Sizes of the network: one entry a level in `depths` (blocks), `channels` (width), `attn_depths` (0 or 1)."""
+
+    lstm_dim: int
+    img_channels: int
+    img_size: int
+    cond_channels: int
+    depths: tuple[int, ...]
+    channels: tuple[int, ...]
+    attn_depths: tuple[int, ...]
+    num_actions: int | None = None
+
+
+class RewEndModel(nn.Module):
+    """Predicts the sign of the reward and whether the episode ends, from two frames and the action between them."""
+
+    def __init__(self, config: RewEndModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = RewEndEncoder(config)
+        self.act_emb = nn.Embedding(config.num_actions, config.cond_channels)
+        side = config.img_size
+        for _ in config.channels[1:]:
+            side = (side + 1) // 2
+        self.lstm = nn.LSTM(config.channels[-1] * side**2, config.lstm_dim, batch_first=True)
+        self.head = nn.Sequential(
+            nn.Linear(config.lstm_dim, config.lstm_dim),
+            nn.SiLU(),
+            nn.Linear(config.lstm_dim, NUM_REWARD_CLASSES + NUM_END_CLASSES, bias=False),
+        )
+        init_lstm(self.lstm)
+
+    def predict(
+        self, obs: Tensor, act: Tensor, next_obs: Tensor, hx_cx: Memory | None = None
+    ) -> tuple[Tensor, Tensor, Memory]:
+        """Logits for t consecutive transitions, and the memory behind them.
+
+        `obs` and `next_obs` (b, t, c, h, w) in [-1, 1], `act` int64 (b, t), `hx_cx` (1, b, lstm_dim) each.
+        Returns `logits_rew` (b, t, 3) for rewards -1, 0, 1, `logits_end` (b, t, 2), and the new `hx_cx`.
+        """
+        b, t = act.shape
+        pairs = torch.cat((obs, next_obs), dim=2).flatten(0, 1)
+        features = self.encoder(pairs, self.act_emb(act.flatten()))
+        # The recurrence is cheap: it stays in float32, so that nothing is lost over long episodes.
+        with torch.autocast(features.device.type, enabled=False):
+            hidden, hx_cx = self.lstm(features.float().unflatten(0, (b, t)), hx_cx)
+            logits = self.head(hidden)
+        return *logits.split((NUM_REWARD_CLASSES, NUM_END_CLASSES), dim=-1), hx_cx
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Cross-entropy of both heads on segments; where an episode is over, its final observation is the next frame."""
+        frames, mask = batch.frames, batch.mask_padding[:, :-1]
+        over = (batch.end | batch.trunc)[:, :-1].bool()[..., None, None, None]
+        next_obs = torch.where(over, to_unit_range(batch.final_obs)[:, None], frames[:, 1:])
+        logits_rew, logits_end, _ = self.predict(frames[:, :-1], batch.act[:, :-1], next_obs)
+        target_rew, target_end = batch.rew[:, :-1].sign().long() + 1, batch.end[:, :-1].long()
+        loss_rew = masked_mean(_cross_entropy(logits_rew, target_rew), mask)
+        loss_end = masked_mean(_cross_entropy(logits_end, target_end), mask)
+        loss = loss_rew + loss_end
+        metrics = {
+            "loss_rew": loss_rew.detach(),
+            "loss_end": loss_end.detach(),
+            "loss_total": loss.detach(),
+            "confusion_rew": _confusion(logits_rew, target_rew, mask),
+            "confusion_end": _confusion(logits_end, target_end, mask),
+        }
+        return loss, metrics
+
+
+class RewEndEncoder(nn.Module):
+    """The U-Net's way down, two blocks with attention, and the result flattened: (b, 2·c, h, w) to (b, features)."""
+
+    def __init__(self, config: RewEndModelConfig) -> None:
+        super().__init__()
+        channels, cond_channels = config.channels, config.cond_channels
+        self.conv_in = conv3x3(2 * config.img_channels, channels[0])
+        blocks = []
+        for level, (depth, width, attn) in enumerate(zip(config.depths, channels, config.attn_depths, strict=True)):
+            above = channels[max(0, level - 1)]
+            blocks.append(ResBlocks([above] + [width] * (depth - 1), [width] * depth, cond_channels, bool(attn)))
+        blocks.append(ResBlocks([channels[-1]] * 2, [channels[-1]] * 2, cond_channels, attn=True))
+        self.blocks = nn.ModuleList(blocks)
+        downsamples = [Downsample(width) for width in channels[:-1]]
+        self.downsamples = nn.ModuleList([nn.Identity(), *downsamples, nn.Identity()])
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for blocks, downsample in zip(self.blocks, self.downsamples, strict=True):
+            x = blocks(downsample(x), cond)[-1]
+        return x.flatten(1)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(logits.movedim(-1, 1), target, reduction="none")
+
+
+@torch.no_grad()
+def _confusion(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Counts of (true class, predicted class) over unmasked steps, float32 (classes, classes)."""
+    classes = logits.size(-1)
+    truth = F.one_hot(target, classes).float() * mask[..., None]
+    predicted = F.one_hot(logits.argmax(-1), classes).float()
+    return truth.flatten(0, 1).T @ predicted.flatten(0, 1)

@@ -1,0 +1,1 @@
+"""Acting: rollouts of a policy in any environment, returns, and the collection of episodes."""

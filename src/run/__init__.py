@@ -1,0 +1,1 @@
+"""One run as an artefact: its folder, device, ranks, random states, log, pictures, and how it is interrupted."""

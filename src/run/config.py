@@ -1,0 +1,92 @@
+"""From YAML to dataclasses, without letting the YAML run anything."""
+
+import ast
+import operator
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from errors import UserError
+
+Config = TypeVar("Config")
+
+
+def register_resolvers() -> None:
+    """Make `${eval:'1 + 2'}` available in YAML: arithmetic on numbers, and `float("inf")`, nothing else."""
+    OmegaConf.register_new_resolver("eval", evaluate_arithmetic, replace=True)
+
+
+def build(config: DictConfig, targets: Mapping[str, type], **extra: Any) -> Any:
+    """Make the dataclass that `_target_` names, and those inside it.
+
+    Only names in `targets` resolve. Raises UserError for others, and for entries that a dataclass does not have.
+    """
+    content = OmegaConf.to_container(config, resolve=True)
+    return _build({**content, **extra}, targets)
+
+
+def build_as(kind: type[Config], config: DictConfig) -> Config:
+    """Make the given dataclass from a node without `_target_`."""
+    content = OmegaConf.to_container(config, resolve=True)
+    return _construct(kind, content)
+
+
+def _build(value: Any, targets: Mapping[str, type]) -> Any:
+    if isinstance(value, list):
+        return [_build(item, targets) for item in value]
+    if not isinstance(value, dict):
+        return value
+    entries = {name: _build(item, targets) for name, item in value.items() if name != "_target_"}
+    if "_target_" not in value:
+        return entries
+    name = value["_target_"]
+    if name not in targets:
+        raise UserError(f"_target_: {name} is not allowed in a configuration. Known: {', '.join(sorted(targets))}.")
+    return _construct(targets[name], entries)
+
+
+def _construct(kind: type[Config], entries: dict[str, Any]) -> Config:
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()})
+    except TypeError as error:
+        reason = str(error).split("__init__() ")[-1]
+        raise UserError(f"The configuration of {kind.__name__} does not fit: {reason}.") from None
+
+
+def evaluate_arithmetic(expression: str) -> int | float:
+    """The value of an arithmetic expression of numbers; raises UserError for anything else."""
+    try:
+        return _evaluate(ast.parse(str(expression), mode="eval").body)
+    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
+        raise UserError(
+            f"The configuration holds ${{eval:{expression}}}: only arithmetic on numbers is allowed."
+        ) from None
+
+
+def _evaluate(node: ast.expr) -> int | float:
+    match node:
+        case ast.Constant(value=int() | float() as number):
+            return number
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_evaluate(operand)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_evaluate(left), _evaluate(right))
+        case ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str() as word)], keywords=[]):
+            return float(word)
+    raise ValueError
+
+
+_OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
+def one_line(error: OmegaConfBaseException) -> str:
+    """What a configuration error says, on one line."""
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

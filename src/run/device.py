@@ -1,0 +1,69 @@
+"""Which device a run computes on, and in which precision."""
+
+import contextlib
+
+import torch
+
+from errors import UserError
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device that `common.device` names: auto, cpu, mps, cuda, cuda:N, or all (one GPU a rank).
+
+    Raises UserError for a device that this machine does not have.
+    """
+    if name == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return _with_index(torch.device(kind), local_rank)
+    if name == "all":
+        name = "cuda"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"common.device={name} is unknown: use auto, cpu, mps, cuda, cuda:N or all.") from None
+    if device.type == "cpu":
+        return device
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"common.device={name}, but PyTorch sees no CUDA GPU here. Use common.device=cpu (or auto).")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(f"common.device={name}, but there are only {count} GPUs here: cuda:0 to cuda:{count - 1}.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("common.device=mps, but PyTorch sees no Apple GPU here. Use common.device=cpu (or auto).")
+    if device.type not in ("cuda", "mps"):
+        raise UserError(f"common.device={name} is not supported: use auto, cpu, mps, cuda, cuda:N or all.")
+    return _with_index(device, local_rank)
+
+
+def _with_index(device: torch.device, local_rank: int) -> torch.device:
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", local_rank)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype that `training.precision` (auto, bf16, fp32) stands for on a device.
+
+    `auto` is bfloat16 where matrix units for it exist (CUDA, CPUs with bf16 instructions), else float32.
+    """
+    match name:
+        case "fp32":
+            return torch.float32
+        case "bf16":
+            return torch.bfloat16
+        case "auto":
+            return torch.bfloat16 if _is_good_at_bf16(device) else torch.float32
+    raise UserError(f"training.precision={name} is unknown: use auto, bf16 or fp32.")
+
+
+def _is_good_at_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> contextlib.AbstractContextManager:
+    """Run networks in the precision: nothing for float32, else automatic mixed precision."""
+    if precision == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, precision)

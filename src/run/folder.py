@@ -1,0 +1,91 @@
+"""The folder of a run: what lies where, how it begins, and how one is found again."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from errors import UserError
+from files import write_text_atomically
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside one run folder."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        """Everything needed to go on."""
+        return self.path / "checkpoints" / "state.pt"
+
+    @property
+    def best_agent(self) -> Path:
+        return self.path / "checkpoints" / "best.pt"
+
+    @property
+    def agent_versions(self) -> Path:
+        return self.path / "checkpoints" / "agent_versions"
+
+    def agent_version(self, epoch: int) -> Path:
+        return self.agent_versions / f"agent_epoch_{epoch:05d}.pt"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config" / "trainer.yaml"
+
+    def dataset(self, split: str) -> Path:
+        return self.path / "dataset" / split
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def media(self) -> Path:
+        return self.path / "media"
+
+    @classmethod
+    def create(cls, path: Path, config: DictConfig) -> "RunFolder":
+        """Begin a run: the resolved configuration and a copy of the code and scripts that it runs with.
+
+        Raises UserError when the folder already holds a run.
+        """
+        folder = cls(Path(path).resolve())
+        if folder.config.exists() or folder.state.exists():
+            raise UserError(f"{folder.path} already holds a run. Resume it with {resume_command(folder)}.")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        for name in ("src", "scripts"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(PROJECT / name, folder.path / name, ignore=ignored, dirs_exist_ok=True)
+        folder.media.mkdir(exist_ok=True)
+        write_text_atomically(folder.config, OmegaConf.to_yaml(config, resolve=True))
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An existing run folder; raises UserError when it is none."""
+        folder = cls(Path(path).resolve())
+        if not folder.config.is_file():
+            raise UserError(f"{folder.path} is not a run folder: it has no {folder.config.relative_to(folder.path)}.")
+        return folder
+
+    def load_config(self) -> DictConfig:
+        return OmegaConf.load(self.config)
+
+
+def resume_command(folder: RunFolder) -> str:
+    return f"./scripts/resume.sh {_short(folder.path)}"
+
+
+def _short(path: Path) -> str:
+    """The path as a person would type it from the project's folder."""
+    return str(path.relative_to(PROJECT)) if path.is_relative_to(PROJECT) else str(path)

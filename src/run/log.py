@@ -1,0 +1,113 @@
+"""The numbers of a run: one line of JSON each time, mirrored to TensorBoard and, if wanted, to wandb."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from errors import UserError
+from files import raise_if_disk_full
+from run.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class WandbConfig:
+    """Where wandb logs go; `mode` is online, offline or disabled, the others are arguments of `wandb.init`."""
+
+    mode: str = "disabled"
+    project: str | None = None
+    entity: str | None = None
+    name: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] | None = None
+    notes: str | None = None
+
+
+class Log:
+    """Writes `metrics.jsonl`, the truth, and its mirrors.
+
+    `position` counts its bytes. A log that is opened at a recorded position forgets everything behind it, in the
+    TensorBoard mirror too, which is written anew from the lines that stay.
+    """
+
+    def __init__(self, folder: RunFolder, wandb: WandbConfig, config: dict[str, Any], position: int = 0) -> None:
+        self.path = folder.metrics
+        _truncate(self.path, position)
+        self._file = open(self.path, "ab")
+        shutil.rmtree(folder.tensorboard, ignore_errors=True)
+        self._tensorboard = SummaryWriter(str(folder.tensorboard))
+        self._wandb = _start_wandb(folder, wandb, config)
+        for line in read_metrics(self.path):
+            self._mirror_to_tensorboard(line)
+
+    @property
+    def position(self) -> int:
+        return self._file.tell()
+
+    def write(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Log numbers of one epoch. Names are paths (`denoiser/train/loss`); `time/…` holds what depends on the clock."""
+        line = {"epoch": epoch, **metrics}
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise_if_disk_full(error, self.path)
+            raise
+        self._mirror_to_tensorboard(line)
+        if self._wandb is not None:
+            self._wandb.log(line)
+
+    def sync(self) -> None:
+        """Bring every line to the disk, so that a checkpoint may count it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+        self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def _mirror_to_tensorboard(self, line: dict[str, float]) -> None:
+        for name, value in line.items():
+            if name != "epoch":
+                self._tensorboard.add_scalar(name, value, line["epoch"])
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a `metrics.jsonl`, oldest first; a last line that was cut by a kill is left out."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def _truncate(path: Path, position: int) -> None:
+    with open(path, "ab") as file:
+        if file.tell() < position:
+            raise UserError(f"{path} is shorter ({file.tell()} bytes) than the checkpoint counts ({position} bytes).")
+        file.truncate(position)
+
+
+def _start_wandb(folder: RunFolder, config: WandbConfig, run_config: dict[str, Any]) -> Any:
+    if config.mode == "disabled":
+        return None
+    if config.mode not in ("online", "offline"):
+        raise UserError(f"wandb.mode={config.mode} is unknown: use online, offline or disabled.")
+    import wandb
+
+    options = {name: value for name, value in vars(config).items() if name != "mode"}
+    options["name"] = options["name"] or folder.path.name
+    # The same id on every start lets a resumed run go on in its own page.
+    identity = f"{folder.path.parent.name}-{folder.path.name}"
+    try:
+        return wandb.init(
+            **options, mode=config.mode, id=identity, resume="allow", dir=str(folder.path), config=run_config
+        )
+    except (wandb.errors.Error, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"wandb did not start ({reason}). Log in with `wandb login`, or use wandb.mode=offline."
+        ) from None

@@ -1,0 +1,80 @@
+"""Pictures and videos of a run, for people who would rather look than read."""
+
+from pathlib import Path
+
+import imageio_ffmpeg
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first)
+
+
+def write_video(frames: np.ndarray, path: Path, fps: int = 15) -> None:
+    """Write uint8 frames (t, h, w, 3) as an H.264 film that browsers play. The name appears when the film is whole."""
+    beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = frames.shape[1:3]
+    writer = imageio_ffmpeg.write_frames(
+        str(beside), (width, height), fps=fps, codec="libx264", quality=8, macro_block_size=2, ffmpeg_log_level="error"
+    )
+    writer.send(None)
+    for frame in np.ascontiguousarray(frames):
+        writer.send(frame)
+    writer.close()
+    beside.replace(path)
+
+
+def label_columns(columns: dict[str, Tensor], height: int = 256) -> np.ndarray:
+    """Films side by side under their names: uint8 (t, c, h, w) each, to uint8 (t, H, W, 3), enlarged without blur."""
+    scale = max(1, height // next(iter(columns.values())).size(-2))
+    films = []
+    for name, film in columns.items():
+        rgb = film.expand(-1, 3, -1, -1) if film.size(1) == 1 else film
+        large = interpolate(rgb.float(), scale_factor=scale, mode="nearest").byte().permute(0, 2, 3, 1).cpu().numpy()
+        header = Image.new("RGB", (large.shape[2], 20))
+        ImageDraw.Draw(header).text((4, 4), name, fill="white")
+        headers = np.broadcast_to(np.asarray(header), (len(large), 20, large.shape[2], 3))
+        films.append(np.concatenate((headers, large), axis=1))
+        films.append(np.zeros((*films[-1].shape[:2], 4, 3), np.uint8))
+    return np.concatenate(films[:-1], axis=2)
+
+
+def draw_curves(metrics: list[dict[str, float]], path: Path) -> None:
+    """Draw test return and losses over epochs, one panel a quantity, from the lines of `metrics.jsonl`."""
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for line in metrics:
+        for name, value in line.items():
+            panel, _, curve = _panel_and_curve(name)
+            if panel:
+                panels.setdefault(panel, {}).setdefault(curve, []).append((line["epoch"], value))
+    if not panels:
+        return
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.5 * columns, 3 * rows), squeeze=False, layout="constrained")
+    for axis, (panel, curves) in zip(axes.flat, sorted(panels.items()), strict=False):
+        for curve, points in sorted(curves.items()):
+            axis.plot(*zip(*points, strict=True), marker="o" if len(points) < 30 else None, markersize=3, label=curve)
+        axis.set(title=panel, xlabel="epoch")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small")
+    for axis in list(axes.flat)[len(panels) :]:
+        axis.set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _panel_and_curve(name: str) -> tuple[str, str, str]:
+    """Which panel and curve a metric is drawn in; an empty panel for one that is not drawn."""
+    owner, _, rest = name.partition("/")
+    split, _, quantity = rest.partition("/")
+    if owner == "collection" and quantity == "return_mean":
+        return "return", "/", f"{split}"
+    if quantity.startswith("loss"):
+        return f"{owner}: {quantity}", "/", split
+    return "", "", ""

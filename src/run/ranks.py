@@ -1,0 +1,116 @@
+"""The processes of one run: how many, which is this one, and how they agree."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from run.device import choose_device
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run; `rank` 0 collects, evaluates, logs and writes."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    control: dist.ProcessGroup | None = None
+    """Carries small messages between hosts over gloo, so that agreeing never waits for a GPU."""
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in order, on rank 0 (an empty list elsewhere)."""
+        if self.world_size == 1:
+            return [value]
+        values = [None] * self.world_size if self.is_first else None
+        dist.gather_object(value, values, dst=0, group=self.control)
+        return values or []
+
+    def largest(self, number: int) -> int:
+        """The largest of every rank's number, on every rank."""
+        if self.world_size == 1:
+            return number
+        tensor = torch.tensor(number)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
+        return int(tensor)
+
+
+def run_ranks(device_name: str, work: Callable[[Ranks], int]) -> int:
+    """Run `work` on every rank: on the launcher's (`torchrun`), on one process a GPU (`all`), or just here.
+
+    Returns the exit code.
+    """
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
+        return _join_group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device, work)
+    device = choose_device(device_name)
+    if device_name == "all" and torch.cuda.device_count() > 1:
+        return spawn_ranks([torch.device("cuda", index) for index in range(torch.cuda.device_count())], work)
+    return work(Ranks(0, 1, device))
+
+
+def spawn_ranks(devices: list[torch.device], work: Callable[[Ranks], int]) -> int:
+    """Run `work`, which must be picklable, in one new process a device; returns the first exit code that is not 0.
+
+    SIGINT and SIGTERM are passed on to every process.
+    """
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(_free_port())
+    context = torch.multiprocessing.spawn(_spawned, (devices, work), nprocs=len(devices), join=False)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in context.processes:
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGTERM)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not context.join():
+            pass
+    except torch.multiprocessing.ProcessExitedException as error:
+        return error.exit_code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _spawned(rank: int, devices: list[torch.device], work: Callable[[Ranks], int]) -> None:
+    # Ctrl-C reaches the whole process group: the parent passes it on as SIGTERM, once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise SystemExit(_join_group(rank, len(devices), devices[rank], work))
+
+
+def _join_group(rank: int, world_size: int, device: torch.device, work: Callable[[Ranks], int]) -> int:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world_size == 1:
+        return work(Ranks(0, 1, device))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=world_size)
+    try:
+        return work(Ranks(rank, world_size, device, dist.new_group(backend="gloo")))
+    finally:
+        dist.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

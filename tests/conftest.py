@@ -1,0 +1,30 @@
+"""Options and fixtures that all tests share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--reference-dir",
+        type=Path,
+        default=PROJECT.parent / "shared" / "reference",
+        help="folder with recorded numbers of the published system",
+    )
+
+
+@pytest.fixture(scope="session")
+def reference_dir(request: pytest.FixtureRequest) -> Path:
+    folder = request.config.getoption("--reference-dir")
+    if not folder.is_dir():
+        pytest.skip(f"no recorded numbers: {folder} is absent (--reference-dir)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,251 @@
+"""Every recorded number of the published system, from any folder of the same layout (`--reference-dir`)."""
+
+import ast
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agent import Agent, AgentConfig
+from data import Batch, Dataset, to_bytes
+from files import load_tensors
+from models.actor_critic import ActorCriticConfig
+from models.diffusion import (
+    DenoiserConfig,
+    DiffusionSampler,
+    DiffusionSamplerConfig,
+    InnerModelConfig,
+    SigmaDistributionConfig,
+    build_sigmas,
+)
+from models.rew_end_model import RewEndModelConfig
+from rl.returns import lambda_returns
+
+ABSOLUTE = 1e-4
+GREY_LEVEL = 2 / 255
+
+
+@pytest.fixture(scope="module")
+def recorded(reference_dir: Path) -> dict[str, Any]:
+    path = reference_dir / "atari_small.pt"
+    if not path.is_file():
+        pytest.skip(f"{path} is absent")
+    return load_tensors(path)
+
+
+@pytest.fixture(scope="module")
+def agent(recorded: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Agent:
+    """The recorded agent, taken over through the checkpoint file that a user would load."""
+    agent = Agent(agent_config(recorded["config"])).eval()
+    path = tmp_path_factory.mktemp("reference") / "agent.pt"
+    torch.save(recorded["state_dict"], path)
+    agent.load(path)
+    return agent
+
+
+def agent_config(config: dict[str, Any]) -> AgentConfig:
+    denoiser = dict(config["denoiser"])
+    inner_model = InnerModelConfig(**denoiser.pop("inner_model"))
+    return AgentConfig(
+        DenoiserConfig(inner_model=inner_model, **denoiser),
+        RewEndModelConfig(**config["rew_end_model"]),
+        ActorCriticConfig(**config["actor_critic"]),
+    )
+
+
+def replaying(draws: list[Tensor]) -> Callable[..., Tensor]:
+    """A stand-in for `torch.randn` that hands out recorded draws, in order, each once."""
+    remaining = iter(draws)
+
+    def randn(*shape: int, device: torch.device) -> Tensor:
+        draw = next(remaining)
+        assert tuple(draw.shape) == shape
+        return draw
+
+    return randn
+
+
+def assert_close(ours: Tensor, theirs: Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, atol=ABSOLUTE, rtol=0)
+
+
+def assert_same_frames(ours: Tensor, theirs: Tensor) -> None:
+    """Quantised frames: equal, but for single pixels that rounding puts on the other side of an edge."""
+    off = (ours - theirs).abs()
+    assert off.max() <= GREY_LEVEL + 1e-6
+    assert (off > 1e-4).float().mean() < 1e-3
+
+
+def test_conditioners(agent: Agent, recorded: dict[str, Any]) -> None:
+    scales = agent.denoiser.conditioners(recorded["denoiser"]["sigma"])
+    for name in ("c_in", "c_out", "c_skip", "c_noise"):
+        assert_close(getattr(scales, name).flatten(), recorded["denoiser"][name])
+
+
+@torch.no_grad()
+def test_denoiser_forward(agent: Agent, recorded: dict[str, Any]) -> None:
+    given, denoiser = recorded["denoiser"]["forward"], agent.denoiser
+    scales, obs = denoiser.conditioners(given["sigma"]), given["obs"].flatten(1, 2)
+    output = denoiser._model_output(given["noisy_next_obs"], obs, given["act"], scales)
+    assert_close(output, given["model_output"])
+    before = scales.c_skip * given["noisy_next_obs"] + scales.c_out * output
+    assert_close(before, given["denoised_before_quantization"])
+    denoised = denoiser.denoise(given["noisy_next_obs"], given["sigma"], given["obs"], given["act"])
+    assert_same_frames(denoised, given["denoised"])
+
+
+def test_denoiser_loss_and_gradients(agent: Agent, recorded: dict[str, Any]) -> None:
+    given, denoiser = recorded["denoiser"]["loss"], agent.denoiser
+    denoiser.sigma_distribution = SigmaDistributionConfig(**given["sigma_distribution"])
+    steps = zip(given["sigma_log_normal_draws"], given["offset_draws"], given["noise_draws"], strict=True)
+    randn = replaying([draw for step in steps for draw in step])
+    denoiser.zero_grad()
+    loss, metrics = denoiser(batch_of(given), randn)
+    loss.backward()
+    torch.testing.assert_close(loss, given["loss"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(metrics["loss_denoising"], given["loss"], rtol=1e-5, atol=0)
+    gradients = {name: parameter.grad for name, parameter in denoiser.named_parameters()}
+    norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
+    assert_close(norm, given["grad_norm"])
+    for name, gradient in given["grads"].items():
+        assert_close(gradients[name], gradient)
+
+
+def test_sigmas(recorded: dict[str, Any]) -> None:
+    for key, theirs in recorded["denoiser"]["sigmas"].items():
+        steps, sigma_min, sigma_max, rho = ast.literal_eval(key) if isinstance(key, str) else key
+        ours = build_sigmas(DiffusionSamplerConfig(steps, sigma_min, sigma_max, rho), torch.device("cpu"))
+        assert_close(ours, theirs)
+
+
+def test_sampler(agent: Agent, recorded: dict[str, Any]) -> None:
+    for given in recorded["denoiser"]["sampler"]:
+        sampler = DiffusionSampler(agent.denoiser, DiffusionSamplerConfig(**given["config"]))
+        randn = replaying([given["initial_noise"], *given["churn_noise"]])
+        next_obs, trajectory = sampler.sample(given["obs"], given["act"], randn)
+        assert_same_frames(next_obs, given["next_obs"])
+        # A pixel on the edge between two grey levels in one denoised frame moves all later points a little.
+        off = (torch.stack(trajectory) - given["trajectory"]).abs()
+        assert off.max() <= GREY_LEVEL * sampler.config.num_steps_denoising
+        assert (off > ABSOLUTE).float().mean() < 1e-3
+
+
+@torch.no_grad()
+def test_rew_end_model_forward(agent: Agent, recorded: dict[str, Any]) -> None:
+    given, model = recorded["rew_end_model"]["forward"], agent.rew_end_model
+    obs, act = given["obs"], given["act"]
+    logits_rew, logits_end, (hx, cx) = model.predict(obs[:, :-1], act, obs[:, 1:])
+    for ours, name in ((logits_rew, "logits_rew"), (logits_end, "logits_end"), (hx, "hx"), (cx, "cx")):
+        assert_close(ours, given[name])
+
+
+@torch.no_grad()
+def test_rew_end_model_carries_its_memory(agent: Agent, recorded: dict[str, Any]) -> None:
+    given, model = recorded["rew_end_model"]["forward"], agent.rew_end_model
+    obs, act = given["obs"], given["act"]
+    *_, hx_cx = model.predict(obs[:, :-1], act, obs[:, 1:])
+    later = given["second_call"]
+    transition = [later.get("obs", obs[:, :1]), later.get("act", act[:, :1]), later.get("next_obs", obs[:, 1:2])]
+    logits_rew, logits_end, (hx, cx) = model.predict(*transition, hx_cx)
+    for ours, name in ((logits_rew, "logits_rew"), (logits_end, "logits_end"), (hx, "hx"), (cx, "cx")):
+        assert_close(ours, later[name])
+
+
+def test_rew_end_model_loss(agent: Agent, recorded: dict[str, Any]) -> None:
+    given = recorded["rew_end_model"]["loss"]
+    loss, metrics = agent.rew_end_model(batch_of(given))
+    torch.testing.assert_close(loss, given["loss_total"], rtol=1e-5, atol=0)
+    for name in ("loss_rew", "loss_end", "loss_total"):
+        torch.testing.assert_close(metrics[name], given[name], rtol=1e-5, atol=0)
+    for head in ("rew", "end"):
+        assert metrics[f"confusion_{head}"].long().tolist() == given[f"confusion_matrix_{head}"].tolist()
+
+
+@torch.no_grad()
+def test_actor_critic_forward(agent: Agent, recorded: dict[str, Any]) -> None:
+    given, model = recorded["actor_critic"]["forward"], agent.actor_critic
+    hx_cx = model.initial_memory(given["obs"].size(0))
+    for step, theirs in enumerate(given["steps"]):
+        logits, value, hx_cx = model.predict(given["obs"][:, step], hx_cx)
+        ours = {"logits_act": logits, "val": value, "hx": hx_cx[0], "cx": hx_cx[1]}
+        assert theirs.keys() == ours.keys()
+        for name in ours:
+            assert_close(ours[name].flatten(), theirs[name].flatten())
+
+
+def test_lambda_returns(recorded: dict[str, Any]) -> None:
+    for given in recorded["actor_critic"]["lambda_returns"]:
+        names = ("rew", "end", "trunc", "val_bootstrap")
+        rew, end, trunc, val_bootstrap = [given[name].T for name in names]
+        ours = lambda_returns(rew, end.bool(), trunc.bool(), val_bootstrap, given["gamma"], given["lambda_"])
+        assert_close(ours.T, given["lambda_returns"])
+
+
+def test_published_checkpoint_keys(reference_dir: Path) -> None:
+    path = reference_dir / "checkpoint_keys_atari_breakout.json"
+    theirs = {name: tuple(shape) for name, shape in json.loads(path.read_text()).items()}
+    num_actions = theirs["actor_critic.actor_linear.weight"][0]
+    agent = Agent(default_config(num_actions))
+    assert {name: tuple(value.shape) for name, value in agent.state_dict().items()} == theirs
+    sizes = {name: sum(p.numel() for p in getattr(agent, name).parameters()) for name in vars(agent)["_modules"]}
+    if num_actions == 4:
+        assert sizes == {"denoiser": 4_405_955, "rew_end_model": 5_900_864, "actor_critic": 3_229_637}
+
+
+def default_config(num_actions: int) -> AgentConfig:
+    inner_model = InnerModelConfig(3, 4, 256, (2, 2, 2, 2), (64, 64, 64, 64), (0, 0, 0, 0))
+    rew_end_model = RewEndModelConfig(512, 3, 64, 128, (2, 2, 2, 2), (32, 32, 32, 32), (0, 0, 0, 0))
+    actor_critic = ActorCriticConfig(512, 3, 64, (32, 32, 64, 64), (1, 1, 1, 1))
+    return AgentConfig(DenoiserConfig(inner_model, 0.5, 0.3), rew_end_model, actor_critic, num_actions)
+
+
+def test_published_run_opens(reference_dir: Path) -> None:
+    run = reference_dir / "run"
+    for split in ("train", "test"):
+        dataset = Dataset.open(run / "dataset" / split)
+        lengths = [len(episode) for episode in dataset.episodes()]
+        assert sum(lengths) == dataset.num_steps > 0
+        if dataset.info_path.exists():
+            info, ours = load_tensors(dataset.info_path), dataset.state_dict()
+            assert ours.keys() == info.keys()
+            assert all(np.array_equal(ours[name], info[name]) for name in info)
+    config = json.loads((run / "agent_config.json").read_text())
+    agent = Agent(AgentConfig(**vars(agent_config(config)) | {"num_actions": config["num_actions"]}))
+    for path in (run / "checkpoints" / "agent_versions").glob("*.pt"):
+        agent.load(path)
+
+
+def test_published_episodes_are_written_back_byte_for_byte(reference_dir: Path, tmp_path: Path) -> None:
+    published = Dataset.open(reference_dir / "run" / "dataset" / "train")
+    for episode_id in range(published.num_episodes):
+        path = published.episode_path(episode_id)
+        copy = tmp_path / path.name
+        published.load_episode(episode_id).save(copy)
+        theirs, ours = load_tensors(path), load_tensors(copy)
+        assert ours.keys() == theirs.keys()
+        for name in theirs.keys() - {"info"}:
+            assert ours[name].dtype == theirs[name].dtype
+            assert torch.equal(ours[name], theirs[name])
+        assert ours["info"].keys() == theirs["info"].keys()
+        for name, value in theirs["info"].items():
+            torch.testing.assert_close(ours["info"][name], value, atol=1e-6, rtol=0)
+
+
+def batch_of(given: dict[str, Any]) -> Batch:
+    obs, act = given["obs"], given["act"]
+    finals = torch.zeros(len(obs), *obs.shape[2:])
+    for name, value in given.items():
+        if name.startswith("final_observation_of_sequence_"):
+            finals[int(name.rsplit("_", 1)[1])] = value
+    rew, end = given.get("rew", torch.zeros(act.shape)), given.get("end", torch.zeros(act.shape, dtype=torch.uint8))
+    return Batch(obs, act, rew, end, torch.zeros_like(end), given["mask_padding"], finals)
+
+
+def test_frames_survive_bytes() -> None:
+    frames = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_bytes(frames.float() / 255 * 2 - 1), frames)
