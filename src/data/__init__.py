@@ -7,11 +7,13 @@ from data.frames import to_bytes, to_unit_range
 from data.replay import Replay, segment_by_segment
 from data.segments import Segments, chunk_episodes, draw_segments, episode_probabilities
 from data.step import Start, Step
+from data.store import ExperienceStore
 
 __all__ = [
     "Batch",
     "Dataset",
     "Episode",
+    "ExperienceStore",
     "Replay",
     "Segments",
     "Start",

@@ -27,10 +27,10 @@ def build(config: DictConfig, targets: Mapping[str, type], **extra: Any) -> Any:
     return _build({**content, **extra}, targets)
 
 
-def build_as(kind: type[Config], config: DictConfig) -> Config:
-    """Make the given dataclass from a node without `_target_`."""
+def build_as(kind: type[Config], config: DictConfig, **extra: Any) -> Config:
+    """Make the given dataclass from a node without `_target_`; `extra` replaces entries."""
     content = OmegaConf.to_container(config, resolve=True)
-    return _construct(kind, content)
+    return _construct(kind, {**content, **extra})
 
 
 def _build(value: Any, targets: Mapping[str, type]) -> Any:

@@ -1,0 +1,52 @@
+"""Experience of one split, on disk and in memory, in step."""
+
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from data.dataset import Dataset
+from data.episode import Episode
+from data.replay import Replay
+
+
+class ExperienceStore:
+    """A data set and the replay that holds the same episodes.
+
+    With several ranks, one of them writes the data set and the others `follow` with the episodes that it added.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        self.dataset = dataset
+        self.replay = Replay(device)
+        self._added: list[tuple[Episode, int | None]] = []
+
+    def add_episode(self, episode: Episode, episode_id: int | None = None) -> int:
+        """Store a new episode, or (with its number) the later steps of an unfinished one; returns the number."""
+        self._added.append((episode, episode_id))
+        self.replay.add_episode(episode, episode_id)
+        return self.dataset.add_episode(episode, episode_id)
+
+    def take_added(self) -> list[tuple[Episode, int | None]]:
+        """What was added since the last call, for `follow` on other ranks."""
+        added, self._added = self._added, []
+        return added
+
+    def follow(self, added: list[tuple[Episode, int | None]]) -> None:
+        for episode, episode_id in added:
+            self.replay.add_episode(episode, episode_id)
+
+    def clear(self) -> None:
+        self.dataset.clear()
+        self.replay = Replay(self.replay.device)
+        self._added = []
+
+    def load(self) -> None:
+        """Read every episode of the data set into memory."""
+        self.replay = Replay(self.replay.device)
+        count, where = self.dataset.num_episodes, self.dataset.directory.name
+        for episode in tqdm(self.dataset.episodes(), f"Loading {where} data", count, leave=False, delay=1):
+            self.replay.add_episode(episode)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.dataset.state_dict()

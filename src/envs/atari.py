@@ -1,0 +1,97 @@
+"""Atari 2600 games, preprocessed as in the published system."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ale_py import LoggerMode, roms
+from ale_py._ale_py import ALEInterface
+from ale_py.registration import rom_id_to_name
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode
+
+from envs.real_env import Frames
+from errors import UserError, near_matches
+
+FRAME_SKIP = 4
+STICKY_ACTIONS_V5 = 0.25
+
+
+@dataclass(frozen=True)
+class AtariConfig:
+    """A game by its id, `<Game>NoFrameskip-v4` or (with that id's sticky actions) `ALE/<Game>-v5`.
+
+    `size` is the frame's height and width, `done_on_life_loss` ends an episode (not the game) with each life,
+    `noop_max` bounds the random waiting at the start, and `max_episode_steps` the length of a game.
+    """
+
+    id: str
+    size: int = 64
+    done_on_life_loss: bool = False
+    noop_max: int = 30
+    max_episode_steps: int = 27_000
+
+
+class AtariEmulators:
+    """Games stepped by ale-py's threads: RGB, frame skip 4, maximum over the last two raw frames, area-resized."""
+
+    def __init__(self, config: AtariConfig, num_envs: int) -> None:
+        rom, sticky_actions = parse_atari_id(config.id)
+        ALEInterface.setLoggerMode(LoggerMode.Error)
+        self.num_envs = num_envs
+        self._env = AtariVectorEnv(
+            rom,
+            num_envs,
+            img_height=config.size,
+            img_width=config.size,
+            grayscale=False,
+            stack_num=1,
+            frameskip=FRAME_SKIP,
+            repeat_action_probability=sticky_actions,
+            noop_max=config.noop_max,
+            max_num_frames_per_episode=config.max_episode_steps * FRAME_SKIP,
+            life_loss_info=config.done_on_life_loss,
+            reward_clipping=False,
+            use_fire_reset=False,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+        )
+        self.num_actions = int(self._env.single_action_space.n)
+        self._frame_numbers = np.zeros(num_envs, np.int64)
+
+    def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        obs, info = self._env.reset(seed=seeds[mask], options={"reset_mask": mask})
+        self._frame_numbers = info["episode_frame_number"].astype(np.int64)
+        return obs[:, 0]
+
+    def step(self, act: np.ndarray) -> Frames:
+        obs, rew, end, trunc, info = self._env.step(act)
+        # After a lost life the game goes on and its frames count up; after a game over they count anew.
+        frame_numbers = info["episode_frame_number"].astype(np.int64)
+        over = (end | trunc) & (frame_numbers < self._frame_numbers + FRAME_SKIP)
+        self._frame_numbers = frame_numbers
+        if over.any():
+            obs = np.where(over[:, None, None, None, None], info["final_obs"], obs)
+        return Frames(obs[:, 0], rew, end, trunc, over)
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def parse_atari_id(env_id: str) -> tuple[str, float]:
+    """The ROM and the sticky-action probability of an id; raises UserError, with near matches, for an unknown one."""
+    games = {rom_id_to_name(rom): rom for rom in roms.get_all_rom_ids()}
+    if env_id.endswith("NoFrameskip-v4"):
+        name, sticky_actions = env_id.removesuffix("NoFrameskip-v4"), 0.0
+        known = [f"{game}NoFrameskip-v4" for game in games]
+    elif env_id.startswith("ALE/") and env_id.endswith("-v5"):
+        name, sticky_actions = env_id.removeprefix("ALE/").removesuffix("-v5"), STICKY_ACTIONS_V5
+        known = [f"ALE/{game}-v5" for game in games]
+    else:
+        known = [f"{game}NoFrameskip-v4" for game in games]
+        hint = near_matches(env_id.split("/")[-1].split("-")[0] + "NoFrameskip-v4", known)
+        raise UserError(
+            f"env.train.id={env_id} is no Atari id: use <Game>NoFrameskip-v4 or ALE/<Game>-v5.{hint} "
+            "(For other Gymnasium environments: env=gym.)"
+        )
+    if name not in games:
+        raise UserError(f"env.train.id={env_id}: ale-py has no such game.{near_matches(env_id, known)}")
+    return games[name], sticky_actions

@@ -1,0 +1,99 @@
+"""Any Gymnasium environment with a discrete action space and something to look at."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import AddRenderObservation
+from torch.nn.functional import interpolate
+
+from envs.real_env import Frames
+from errors import UserError, near_matches
+
+
+@dataclass(frozen=True)
+class GymConfig:
+    """An environment by its id, also `module:Id`; `options` go to `gymnasium.make`; frames are resized to `size`."""
+
+    id: str
+    size: int = 64
+    max_episode_steps: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class GymEmulators:
+    """Gymnasium environments stepped one after the other; the observation is the image, else what is rendered."""
+
+    def __init__(self, config: GymConfig, num_envs: int) -> None:
+        self.num_envs = num_envs
+        self._size = config.size
+        self._envs = SyncVectorEnv([lambda: make_with_images(config)] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+        self.num_actions = int(self._envs.single_action_space.n)
+        self._first_action = int(self._envs.single_action_space.start)
+
+    def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        obs, _ = self._envs.reset(seed=seeds.tolist(), options={"reset_mask": mask})
+        return self._resize(obs)
+
+    def step(self, act: np.ndarray) -> Frames:
+        obs, rew, end, trunc, _ = self._envs.step(act + self._first_action)
+        return Frames(self._resize(obs), rew.astype(np.float32), end, trunc, end | trunc)
+
+    def close(self) -> None:
+        self._envs.close()
+
+    def _resize(self, frames: np.ndarray) -> np.ndarray:
+        if frames.ndim == 3:
+            frames = frames[..., None]
+        if frames.shape[-1] not in (1, 3):
+            frames = frames.transpose(0, 2, 3, 1)
+        if frames.shape[-1] == 1:
+            frames = frames.repeat(3, axis=-1)
+        if frames.shape[1:3] == (self._size, self._size):
+            return frames.copy()
+        pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
+        resized = interpolate(pixels, size=(self._size, self._size), mode="area")
+        return resized.round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def make_with_images(config: GymConfig) -> gymnasium.Env:
+    """Make the environment, with its image as observation; raises UserError for what cannot be used."""
+    env = _make(config)
+    if not isinstance(env.action_space, Discrete):
+        raise UserError(f"env.train.id={config.id} has the action space {env.action_space}: a Discrete one is needed.")
+    if _is_image(env.observation_space):
+        return env
+    if "rgb_array" in env.metadata.get("render_modes", []):
+        env.close()
+        return AddRenderObservation(_make(config, render_mode="rgb_array"), render_only=True)
+    raise UserError(
+        f"env.train.id={config.id} shows nothing: its observation is {env.observation_space}, and it does not "
+        "render rgb_array. A uint8 image (h, w), (h, w, c) or (c, h, w) is needed, or that render mode."
+    )
+
+
+def _make(config: GymConfig, **options: Any) -> gymnasium.Env:
+    limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
+    try:
+        return gymnasium.make(config.id, **limit, **config.options, **options)
+    except gymnasium.error.NameNotFound:
+        raise UserError(f"env.train.id={config.id} is unknown to Gymnasium.{_hint(config.id)}") from None
+    except ModuleNotFoundError as error:
+        raise UserError(f"env.train.id={config.id} cannot be made: {error}. Is its package installed?") from None
+    except (gymnasium.error.Error, TypeError) as error:
+        raise UserError(f"env.train.id={config.id} cannot be made: {' '.join(str(error).split())}") from None
+
+
+def _hint(env_id: str) -> str:
+    return near_matches(env_id.split(":")[-1], list(gymnasium.registry))
+
+
+def _is_image(space: gymnasium.Space) -> bool:
+    if not isinstance(space, Box) or space.dtype != np.uint8:
+        return False
+    shape = space.shape
+    return len(shape) == 2 or (len(shape) == 3 and (shape[-1] in (1, 3) or shape[0] in (1, 3)))

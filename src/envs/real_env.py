@@ -1,0 +1,117 @@
+"""Real games as a vector environment that can be brought back to any point by replaying its actions."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from data import Start, Step
+
+REPLAY_BAR_FROM = 3_000
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What emulators show after an action, before any reset.
+
+    `obs` uint8 (b, h, w, c), `rew` float32 (b), `end`, `trunc` and `over` bool (b): `over` marks games that must be
+    reset, which are fewer than the ended ones where losing a life ends an episode.
+    """
+
+    obs: np.ndarray
+    rew: np.ndarray
+    end: np.ndarray
+    trunc: np.ndarray
+    over: np.ndarray
+
+
+class Emulators(Protocol):
+    """Games that are stepped together, and reset one by one with explicit seeds."""
+
+    num_envs: int
+    num_actions: int
+
+    def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """Reset the masked games with their seeds; returns the frames of all, uint8 (b, h, w, c)."""
+
+    def step(self, act: np.ndarray) -> Frames: ...
+
+    def close(self) -> None: ...
+
+
+class RealEnv:
+    """Vector environment over emulators.
+
+    Every game starts from a seed that follows from the environment's seed and the game's number. The state is therefore
+    the number of games begun and the actions taken in the current ones; restoring it replays those actions.
+    """
+
+    def __init__(self, emulators: Emulators, seed: int, device: torch.device) -> None:
+        self.emulators = emulators
+        self.seed = seed
+        self.device = device
+        self.num_envs = emulators.num_envs
+        self.num_actions = emulators.num_actions
+        self._games = np.zeros(self.num_envs, np.int64)
+        self._actions: list[list[int]] = [[] for _ in range(self.num_envs)]
+
+    def prepare(self, num_steps: int) -> None:
+        """Nothing has to be made ready here before a rollout."""
+
+    def forget_starts(self) -> None:
+        """A real game starts from its own seed."""
+
+    def reset(self) -> Start:
+        """Begin a new game everywhere."""
+        return Start(self._send_frames(self._begin_games(np.ones(self.num_envs, np.bool_))))
+
+    def step(self, act: Tensor) -> Step:
+        """Play one action (b) in every game; games that are over begin anew at once."""
+        actions = act.cpu().numpy()
+        for history, action in zip(self._actions, actions.tolist(), strict=True):
+            history.append(action)
+        frames = self.emulators.step(actions)
+        final_obs = self._send_frames(frames.obs)
+        obs = self._send_frames(self._begin_games(frames.over)) if frames.over.any() else final_obs
+        rew = torch.from_numpy(frames.rew.astype(np.float32)).to(self.device)
+        end, trunc = [torch.from_numpy(flags).to(self.device) for flags in (frames.end, frames.trunc)]
+        return Step(obs, rew, end, trunc, final_obs)
+
+    def close(self) -> None:
+        self.emulators.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        actions = [torch.tensor(history, dtype=torch.int64) for history in self._actions]
+        return {"games": self._games.tolist(), "actions": actions}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a saved point. Games with shorter histories are reset, with their seeds, when theirs begin."""
+        self._games = np.array(state["games"], np.int64)
+        self._actions = [history.tolist() for history in state["actions"]]
+        if not self._games.any():
+            return
+        lengths = np.array([len(history) for history in self._actions])
+        longest = lengths.max()
+        self.emulators.reset(np.ones(self.num_envs, np.bool_), self._seeds())
+        for step in tqdm(range(longest), "Replaying the game", disable=longest < REPLAY_BAR_FROM, leave=False):
+            begins = (longest - lengths == step) & (step > 0)
+            if begins.any():
+                self.emulators.reset(begins, self._seeds())
+            places = zip(self._actions, (step - (longest - lengths)).tolist(), strict=True)
+            self.emulators.step(np.array([history[place] if place >= 0 else 0 for history, place in places]))
+
+    def _begin_games(self, mask: np.ndarray) -> np.ndarray:
+        self._games += mask
+        for index in np.flatnonzero(mask):
+            self._actions[index] = []
+        return self.emulators.reset(mask, self._seeds())
+
+    def _seeds(self) -> np.ndarray:
+        keys = [(self.seed, index, int(game)) for index, game in enumerate(self._games)]
+        return np.array([np.random.SeedSequence(key).generate_state(1)[0] >> 1 for key in keys], np.int64)
+
+    def _send_frames(self, frames: np.ndarray) -> Tensor:
+        return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().to(self.device)

@@ -1,0 +1,127 @@
+"""Rollouts of the policy in any vector environment, as experience to learn from."""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from data import Start, Step, to_unit_range
+from models.actor_critic import ActorCritic, ActorCriticLossConfig, Experience, Memory
+from models.losses import Metrics, sample_categorical
+from rl.returns import lambda_returns
+
+
+class Env(Protocol):
+    """What a policy can act in: the environments of `envs/`."""
+
+    num_envs: int
+
+    def prepare(self, num_steps: int) -> None: ...
+
+    def forget_starts(self) -> None: ...
+
+    def reset(self) -> Start: ...
+
+    def step(self, act: Tensor) -> Step: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Rollouts:
+    """Consecutive rollouts: each goes on where the one before stopped, with the policy's memory."""
+
+    def __init__(self, env: Env, policy: ActorCritic, config: ActorCriticLossConfig) -> None:
+        self.env = env
+        self.policy = policy
+        self.config = config
+        self._obs: Tensor | None = None
+        self._hx_cx: Memory | None = None
+
+    @torch.no_grad()
+    def collect(self) -> tuple[Experience, Metrics]:
+        """Act for `backup_every` steps; returns the experience, with λ-returns, and how the rollout went."""
+        num_steps, policy = self.config.backup_every, self.policy
+        self.env.prepare(num_steps)
+        if self._obs is None:
+            start = self.env.reset()
+            self._obs, self._hx_cx = start.obs, self._watch(start.history, start.obs)
+        obs, hx_cx, before = self._obs, self._hx_cx, self._hx_cx
+        features = policy.encode(obs)
+        observations, actions, values, final_values, steps, restart_hx_cx = [], [], [], [], [], []
+        for _ in range(num_steps):
+            hx_cx = policy.remember(features, hx_cx)
+            logits, value = policy.heads(hx_cx[0])
+            act = sample_categorical(logits)
+            step = self.env.step(act)
+            features, fresh, final_value = self._look_ahead(step, hx_cx)
+            for values_of_step, column in (
+                (obs, observations),
+                (act, actions),
+                (value, values),
+                (final_value, final_values),
+                (step, steps),
+                (fresh, restart_hx_cx),
+            ):
+                column.append(values_of_step)
+            obs, hx_cx = step.obs, _where(step.dead, fresh, hx_cx)
+        self._obs, self._hx_cx = obs, hx_cx
+        _, last_value, _ = policy.predict(obs, hx_cx)
+
+        rew, end, trunc = [torch.stack([getattr(step, name) for step in steps]) for name in ("rew", "end", "trunc")]
+        dead, next_values = end | trunc, torch.stack([*values[1:], last_value])
+        val_bootstrap = torch.where(dead, torch.stack(final_values), next_values)
+        experience = Experience(
+            torch.stack(observations),
+            torch.stack(actions),
+            lambda_returns(rew, end, trunc, val_bootstrap, self.config.gamma, self.config.lambda_),
+            before,
+            torch.cat((torch.zeros_like(dead[:1]), dead[:-1])),
+            tuple(_delayed(memories) for memories in zip(*restart_hx_cx, strict=True)),
+        )
+        return experience, {"reward_mean": rew.mean(), "end_rate": end.float().mean()}
+
+    def begin_phase(self) -> None:
+        """The experience or the networks behind an imagined environment have changed: let it start from new ones."""
+        self.env.forget_starts()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"env": self.env.state_dict(), "obs": self._obs, "hx_cx": self._hx_cx}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.env.load_state_dict(state["env"])
+        device = self.policy.critic_linear.weight.device
+        if state["obs"] is not None:
+            self._obs = state["obs"].to(device)
+            self._hx_cx = tuple(memory.to(device) for memory in state["hx_cx"])
+
+    def _look_ahead(self, step: Step, hx_cx: Memory) -> tuple[Tensor, Memory, Tensor]:
+        """Features of the next frame, the memory a restarted agent has, and the value of the final observation.
+
+        All frames go through the encoder at once.
+        """
+        history = [] if step.history is None else list(step.history.unbind(1))
+        frames = torch.cat([to_unit_range(frame) for frame in (step.obs, step.final_obs, *history)])
+        features, final_features, *watched = self.policy.encode(frames).split(len(step.obs))
+        _, final_value = self.policy.heads(self.policy.remember(final_features, hx_cx)[0])
+        return features, self._remember_all(watched, len(step.obs)), final_value
+
+    def _watch(self, history: Tensor | None, obs: Tensor) -> Memory:
+        watched = [] if history is None else [self.policy.encode(frame) for frame in history.unbind(1)]
+        return self._remember_all(watched, len(obs))
+
+    def _remember_all(self, watched: list[Tensor], batch_size: int) -> Memory:
+        hx_cx = self.policy.initial_memory(batch_size)
+        for features in watched:
+            hx_cx = self.policy.remember(features, hx_cx)
+        return hx_cx
+
+
+def _where(mask: Tensor, first: Memory, second: Memory) -> Memory:
+    return tuple(torch.where(mask[:, None], *pair) for pair in zip(first, second, strict=True))
+
+
+def _delayed(memories: tuple[Tensor, ...]) -> Tensor:
+    """Memories made at each step, as those that hold before the step after it."""
+    return torch.stack((memories[0], *memories[:-1]))

@@ -1,0 +1,67 @@
+"""How good the world model is on test episodes: losses, and a film of real beside imagined frames."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from agent import Agent
+from component import Component
+from data import Batch, Dataset, Replay, Segments, chunk_episodes
+from envs.world_model_env import imagine
+from models.diffusion import DiffusionSampler, DiffusionSamplerConfig
+from run.media import label_columns, write_video
+
+NUM_SCENES = 4
+
+
+def load_replay(dataset: Dataset) -> Replay:
+    """A whole data set in memory."""
+    replay = Replay(torch.device("cpu"))
+    for episode in dataset.episodes():
+        replay.add_episode(episode)
+    return replay
+
+
+def evaluate_component(component: Component, replay: Replay, length: int, device: torch.device) -> dict[str, float]:
+    """Average metrics over every episode, in chunks of `length` steps."""
+    chunks = chunk_episodes(replay.episode_lengths, length)
+    return component.evaluate(_batches(replay, chunks, component.training.batch_size, device, component.name))
+
+
+def film(
+    agent: Agent, sampler: DiffusionSamplerConfig, replay: Replay, num_steps: int, device: torch.device, path: Path
+) -> bool:
+    """Write a film of some scenes, real on the left, imagined under the same actions on the right.
+
+    Returns whether there was an episode long enough to show.
+    """
+    n = agent.denoiser.num_steps_conditioning
+    num_steps = min(num_steps, int(replay.episode_lengths.max()) - n)
+    if num_steps < 1:
+        return False
+    scenes = _choose_scenes(replay, n + num_steps)
+    batch = replay.gather(scenes).to(device)
+    imagined = imagine(DiffusionSampler(agent.denoiser, sampler), batch.obs[:, :n], batch.act[:, : n + num_steps - 1])
+    real = batch.obs[:, n:]
+    # Scenes follow each other, with the real frames that both sides start from in front.
+    columns = {"real": torch.cat((batch.obs[:, :n], real), 1), "imagined": torch.cat((batch.obs[:, :n], imagined), 1)}
+    write_video(label_columns({name: frames.flatten(0, 1) for name, frames in columns.items()}), path)
+    return True
+
+
+def _choose_scenes(replay: Replay, length: int) -> Segments:
+    """Scenes spread evenly over all places where a whole one fits."""
+    room = np.maximum(0, replay.episode_lengths - length + 1)
+    places = np.linspace(0, room.sum() - 1, NUM_SCENES).astype(np.int64)
+    episode_ids = np.searchsorted(np.cumsum(room), places, side="right")
+    return Segments(episode_ids, places - (np.cumsum(room) - room)[episode_ids], length)
+
+
+def _batches(replay: Replay, segments: Segments, batch_size: int, device: torch.device, name: str) -> Iterator[Batch]:
+    firsts = range(0, len(segments), batch_size)
+    for first in tqdm(firsts, f"Testing {name}", leave=False, disable=None, delay=1):
+        part = slice(first, first + batch_size)
+        yield replay.gather(Segments(segments.episode_ids[part], segments.starts[part], segments.length)).to(device)
