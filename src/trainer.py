@@ -63,6 +63,8 @@ class Trainer:
             "save": lambda: self._alone(self._save_agent),
             "play_final": lambda: self._alone(self._play_final),
         }
+        if ranks.is_first:
+            folder.remove_parts()
         position = self._restore() if folder.state.exists() else self._start_anew()
         self.log = Log(folder, config.wandb, log_config, position) if ranks.is_first else None
         self._last_checkpoint = time.monotonic()

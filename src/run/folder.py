@@ -78,6 +78,11 @@ class RunFolder:
             raise UserError(f"{folder.path} is not a run folder: it has no {folder.config.relative_to(folder.path)}.")
         return folder
 
+    def remove_parts(self) -> None:
+        """Remove what a killed process had begun to write."""
+        for part in self.path.rglob(".*.part*"):
+            part.unlink()
+
     def load_config(self) -> DictConfig:
         return OmegaConf.load(self.config)
 

@@ -1,0 +1,173 @@
+"""The imagined environment against a plain loop with the same random numbers."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from data import Batch, to_bytes, to_unit_range
+from envs import WorldModelEnv, WorldModelEnvConfig
+from envs.world_model_env import imagine
+from errors import UserError
+from models.diffusion import Denoiser, DenoiserConfig, DiffusionSampler, DiffusionSamplerConfig, InnerModelConfig
+from models.losses import sample_categorical
+from models.rew_end_model import RewEndModel, RewEndModelConfig
+
+N, SIZE, NUM_ENVS, HORIZON = 3, 8, 5, 4
+
+
+@pytest.fixture
+def env() -> WorldModelEnv:
+    torch.manual_seed(1)
+    denoiser = Denoiser(DenoiserConfig(InnerModelConfig(3, N, 12, (1,), (8,), (0,), 4), 0.5, 0.3))
+    rew_end_model = RewEndModel(RewEndModelConfig(8, 3, SIZE, 8, (1,), (8,), (0,), 4))
+    for module in (denoiser, rew_end_model):
+        for parameter in module.parameters():
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    return WorldModelEnv(denoiser.eval(), rew_end_model.eval(), DrawStarts(), config(), NUM_ENVS)
+
+
+def config(num_batches: int = 20) -> WorldModelEnvConfig:
+    return WorldModelEnvConfig(HORIZON, num_batches, DiffusionSamplerConfig(2))
+
+
+class DrawStarts:
+    """Starts that can be told apart, some of them padded."""
+
+    def __init__(self) -> None:
+        self.dice = torch.Generator().manual_seed(0)
+        self.drawn: list[Batch] = []
+
+    def __call__(self, count: int) -> Batch:
+        frames = torch.randint(256, (count, N, 3, SIZE, SIZE), generator=self.dice, dtype=torch.uint8)
+        act = torch.randint(4, (count, N), generator=self.dice)
+        flags, mask = torch.zeros(count, N), torch.ones(count, N, dtype=torch.bool)
+        mask[0, 0] = False
+        self.drawn.append(Batch(frames, act, flags, flags, flags, mask, frames[:, 0]))
+        return self.drawn[-1]
+
+
+class PlainLoop:
+    """The same environment, one after the other, with branches."""
+
+    def __init__(self, env: WorldModelEnv, starts: list[Batch]) -> None:
+        self.env = env
+        frames, act = torch.cat([each.frames for each in starts]), torch.cat([each.act for each in starts])
+        self.starts = iter(zip(frames, act, strict=True))
+        self.worlds = [self.begin() for _ in range(env.num_envs)]
+
+    def begin(self) -> dict:
+        obs, act = next(self.starts)
+        hx_cx = None
+        for step in range(N - 1):
+            *_, hx_cx = self.env.rew_end_model.predict(
+                obs[None, step : step + 1], act[None, step : step + 1], obs[None, step + 1 : step + 2], hx_cx
+            )
+        return {"obs": obs, "act": act, "hx_cx": hx_cx, "age": 0}
+
+    @torch.no_grad()
+    def step(self, act: Tensor) -> list[dict]:
+        for world, action in zip(self.worlds, act, strict=True):
+            world["act"] = torch.cat((world["act"][:-1], action[None]))
+        obs, acts = [torch.stack([world[name] for world in self.worlds]) for name in ("obs", "act")]
+        frames = to_unit_range(to_bytes(self.env.sampler.sample(obs, acts)[0]))
+        hx_cx = tuple(torch.cat([world["hx_cx"][part] for world in self.worlds], dim=1) for part in (0, 1))
+        logits_rew, logits_end, (hx, cx) = self.env.rew_end_model.predict(
+            obs[:, -1:], act[:, None], frames[:, None], hx_cx
+        )
+        rew, end = sample_categorical(logits_rew[:, 0]) - 1, sample_categorical(logits_end[:, 0])
+        results = []
+        for index, world in enumerate(self.worlds):
+            world["age"] += 1
+            truncated = world["age"] == HORIZON
+            result = {"rew": int(rew[index]), "end": bool(end[index]), "trunc": truncated, "final_obs": frames[index]}
+            if result["end"] or truncated:
+                self.worlds[index] = self.begin()
+                result["history"] = self.worlds[index]["obs"][:-1]
+            else:
+                world["obs"] = torch.cat((world["obs"][1:], frames[index][None]))
+                world["act"] = world["act"].roll(-1, 0)
+                world["hx_cx"] = (hx[:, index : index + 1], cx[:, index : index + 1])
+            result["obs"] = self.worlds[index]["obs"][-1]
+            results.append(result)
+        return results
+
+
+def test_masked_imagination_equals_the_plain_loop(env: WorldModelEnv) -> None:
+    env.prepare(12)
+    start = env.reset()
+    plain = PlainLoop(env, env.draw_starts.drawn)
+    assert torch.equal(start.obs, torch.stack([to_bytes(world["obs"][-1]) for world in plain.worlds]))
+    ended = truncated = 0
+    for step in range(12):
+        act = torch.randint(4, (NUM_ENVS,))
+        torch.manual_seed(step)
+        ours = env.step(act)
+        torch.manual_seed(step)
+        for index, theirs in enumerate(plain.step(act)):
+            assert int(ours.rew[index]) == theirs["rew"]
+            assert bool(ours.end[index]) == theirs["end"]
+            assert bool(ours.trunc[index]) == theirs["trunc"]
+            assert torch.equal(ours.final_obs[index], to_bytes(theirs["final_obs"]))
+            assert torch.equal(ours.obs[index], to_bytes(theirs["obs"]))
+            if "history" in theirs:
+                assert torch.equal(ours.history[index], theirs["history"])
+            ended, truncated = ended + theirs["end"], truncated + theirs["trunc"]
+    assert ended > 3
+    assert truncated > 3
+
+
+def test_starts_are_never_used_twice_in_a_rollout(env: WorldModelEnv) -> None:
+    for _ in range(6):
+        env.prepare(15)
+        if env._now is None:
+            env.reset()
+        for _ in range(15):
+            env.step(torch.randint(4, (NUM_ENVS,)))
+        assert int(env._used) <= len(env._pool.obs)
+
+
+def test_too_few_starts_is_a_clear_line(env: WorldModelEnv) -> None:
+    env.check_rollout(19)
+    with pytest.raises(UserError, match="num_batches_to_preload=20 is too few for rollouts of 20 steps"):
+        env.check_rollout(20)
+
+
+def test_a_restored_environment_goes_on_the_same(env: WorldModelEnv) -> None:
+    env.prepare(12)
+    env.reset()
+    act = torch.randint(4, (NUM_ENVS,))
+    env.step(act)
+    state, dice = env.state_dict(), torch.get_rng_state()
+    theirs = [env.step(act) for _ in range(6)]
+    again = WorldModelEnv(env.denoiser, env.rew_end_model, DrawStarts(), config(), NUM_ENVS)
+    again.load_state_dict(state)
+    torch.set_rng_state(dice)
+    for step in theirs:
+        ours = again.step(act)
+        for field in dataclasses.fields(step):
+            assert torch.equal(getattr(ours, field.name), getattr(step, field.name))
+
+
+def test_forgotten_starts_are_drawn_anew(env: WorldModelEnv) -> None:
+    env.prepare(12)
+    env.reset()
+    drawn = len(env.draw_starts.drawn)
+    env.prepare(12)
+    assert len(env.draw_starts.drawn) == drawn
+    env.forget_starts()
+    env.prepare(12)
+    assert len(env.draw_starts.drawn) == 2 * drawn
+
+
+def test_imagine_continues_from_its_own_frames(env: WorldModelEnv) -> None:
+    obs, act = torch.randint(256, (2, N, 3, SIZE, SIZE), dtype=torch.uint8), torch.randint(4, (2, N + 1))
+    sampler = DiffusionSampler(env.denoiser, DiffusionSamplerConfig(1))
+    torch.manual_seed(0)
+    frames = imagine(sampler, obs, act)
+    torch.manual_seed(0)
+    first, _ = sampler.sample(to_unit_range(obs), act[:, :N])
+    history = torch.cat((to_unit_range(obs[:, 1:]), to_unit_range(to_bytes(first))[:, None]), dim=1)
+    second, _ = sampler.sample(history, act[:, 1:])
+    assert torch.equal(frames, torch.stack((to_bytes(first), to_bytes(second)), dim=1))

@@ -1,0 +1,171 @@
+"""Every mistake of a user gets one clear line and exit code 2, from the real command line."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import runs
+from conftest import PROJECT
+
+pytestmark = pytest.mark.slow
+
+
+def complaint(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line on standard error."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("env.train.id=BreakoutNoFrameskp-v4", "Did you mean BreakoutNoFrameskip-v4"),
+        ("common.device=gpu", "common.device=gpu is unknown"),
+        ("training.precision=half", "training.precision=half is unknown: use auto, bf16 or fp32"),
+        ("training.compile=maybe", "training.compile=maybe is unknown: use auto, true or false"),
+        ("trainig.model_free=true", "trainig"),
+        ("denoiser.training.batch_sise=3", "batch_sise"),
+        ("env=mujoco", "mujoco"),
+        ("denoiser.training.batch_size=", "denoiser.training.batch_size"),
+        ("collection.train.first_epoch.min=50", "first_epoch.min=50 is larger than its max=40"),
+        ("evaluation.every=0", "evaluation.every=0 must be at least 1"),
+        ("world_model_env.num_batches_to_preload=3", "num_batches_to_preload=3 is too few"),
+        ("agent.denoiser._target_=os.system", "_target_: os.system is not allowed"),
+        ("wandb.mode=on", "wandb.mode=on is unknown"),
+        ("static_dataset.path=nowhere", "There is no data set"),
+        ("initialization.path_to_ckpt=nowhere.pt", "There is no file"),
+        ("+experiment=quick", "quick"),
+        ("not an override", "not an override"),
+    ],
+)
+def test_bad_settings(tmp_path: Path, override: str, words: str) -> None:
+    assert words in complaint(runs.train(tmp_path / "run", override))
+
+
+def test_no_gpu(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    for name in ("cuda:0", "all"):
+        result = runs.train(tmp_path / "run", f"common.device={name}")
+        assert f"common.device={name}, but PyTorch sees no CUDA GPU here" in complaint(result)
+
+
+def test_too_small_a_gpu_number(tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("this machine has no GPU")
+    assert "there are only" in complaint(runs.train(tmp_path / "run", "common.device=cuda:99"))
+
+
+def test_gym_without_id(tmp_path: Path) -> None:
+    result = runs.train(tmp_path / "run", game=["env=gym"])
+    assert "env.train.id" in complaint(result)
+
+
+def test_foreign_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "agent.pt"
+    torch.save({"denoiser.other": torch.zeros(1)}, path)
+    words = complaint(runs.train(tmp_path / "run", f"initialization.path_to_ckpt={path}"))
+    assert "does not fit this agent: it lacks denoiser." in words
+    torch.save({"rew_end_model.other": torch.zeros(1)}, path)
+    words = complaint(runs.train(tmp_path / "run2", f"initialization.path_to_ckpt={path}"))
+    assert "has no weights of the denoiser" in words
+    path.write_text("not a checkpoint")
+    words = complaint(runs.train(tmp_path / "run3", f"initialization.path_to_ckpt={path}"))
+    assert "is damaged" in words or "is refused" in words
+
+
+def test_empty_static_dataset(tmp_path: Path) -> None:
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    words = complaint(runs.train(tmp_path / "run", f"static_dataset.path={tmp_path / 'data'}"))
+    assert "is empty" in words
+
+
+def test_resume_without_a_run(tmp_path: Path) -> None:
+    result = runs.resume(tmp_path)
+    assert "there is no run here" in complaint(result)
+    result = runs.run(runs.command("--resume", tmp_path))
+    assert "is not a run folder" in complaint(result)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert runs.train(folder).returncode == 0
+    return folder
+
+
+def test_folder_in_use(finished: Path) -> None:
+    assert "already holds a run. Resume it with" in complaint(runs.train(finished))
+
+
+def test_damaged_state(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    state = folder / "checkpoints" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    assert f"{state} is damaged" in complaint(runs.resume(folder))
+
+
+def test_damaged_episode(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    unfinish(folder)
+    episode = next(folder.glob("dataset/train/*/*/*/0.pt"))
+    episode.write_bytes(b"")
+    assert f"{episode} is damaged" in complaint(runs.resume(folder))
+
+
+def unfinish(folder: Path) -> None:
+    """Let a finished run take itself for one that has an epoch to go."""
+    path = folder / "checkpoints" / "state.pt"
+    state = torch.load(path, weights_only=False)
+    state["progress"]["is_finished"] = False
+    torch.save(state, path)
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """A file size limit is the full disk that every machine can have; the run can go on when there is room."""
+    alone, folder = tmp_path / "alone", tmp_path / "run"
+    assert runs.train(alone).returncode == 0
+    settings = [*runs.BREAKOUT, *runs.SMALL_NETWORKS, *runs.SHORT_SCHEDULE, f"hydra.run.dir={folder}"]
+    limit = 200_000
+    state_size = (alone / "checkpoints" / "state.pt").stat().st_size
+    assert state_size > limit
+    starter = (
+        "import resource, runpy, sys; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY)); "
+        "sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rsplit('/', 1)[0]); "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    result = runs.run([sys.executable, "-c", starter, *runs.command(*settings)[1:]])
+    words = complaint(result)
+    assert "The disk is full" in words
+    assert "state.pt could not be written. Free some space, then resume the run." in words
+    assert runs.resume(folder).returncode == 0
+    assert runs.content(folder) == runs.content(alone)
+
+
+def test_loss_that_is_not_finite(tmp_path: Path) -> None:
+    result = runs.train(tmp_path / "run", "denoiser.optimizer.lr=1e30", "denoiser.training.lr_warmup_steps=0")
+    assert result.returncode == 1
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith("The loss of the denoiser is not finite at its update ")
+    assert "There is no checkpoint yet." in line
+
+
+def test_scripts_say_what_python_they_need(tmp_path: Path) -> None:
+    for name in ("scripts", "requirements.txt", "requirements-test.txt"):
+        source = PROJECT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    old = tmp_path / "python-old"
+    old.write_text("#!/bin/sh\n[ \"$1\" = --version ] && echo Python 3.9.0\nexit 1\n")
+    old.chmod(0o755)
+    result = runs.run([tmp_path / "scripts" / "quickstart.sh"], PYTHON=str(old))
+    assert complaint(result) == f"error: CPython 3.11 or later is needed; {old} is Python 3.9.0. Set PYTHON=/path/to/python."

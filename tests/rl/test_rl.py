@@ -1,0 +1,247 @@
+"""Rollouts and collection in an environment whose every answer is known."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from data import Episode, Start, Step
+from models.actor_critic import ActorCritic, ActorCriticConfig, ActorCriticLossConfig
+from rl.collector import Collector
+from rl.returns import lambda_returns
+from rl.rollout import Rollouts
+
+SIZE = 4
+
+
+class Counting:
+    """Environment i shows how often it was stepped, and ends every `periods[i]` steps; the reward is the action."""
+
+    num_actions = 3
+
+    def __init__(self, periods: tuple[int, ...], history: int = 0, truncates: bool = False) -> None:
+        self.periods = torch.tensor(periods)
+        self.num_envs = len(periods)
+        self.history = history
+        self.truncates = truncates
+        self.count = torch.zeros(self.num_envs, dtype=torch.int64)
+        self.age = torch.zeros_like(self.count)
+
+    def prepare(self, num_steps: int) -> None: ...
+
+    def forget_starts(self) -> None: ...
+
+    def reset(self) -> Start:
+        self.age = torch.zeros_like(self.age)
+        return Start(self.draw(self.count), self.draw_history())
+
+    def step(self, act: Tensor) -> Step:
+        self.count, self.age = self.count + 1, self.age + 1
+        dead = self.age == self.periods
+        final_obs = self.draw(self.count)
+        self.age = torch.where(dead, 0, self.age)
+        obs = self.draw(self.count + 100 * dead)
+        end, trunc = (torch.zeros_like(dead), dead) if self.truncates else (dead, torch.zeros_like(dead))
+        return Step(obs, act.float(), end, trunc, final_obs, self.draw_history())
+
+    def draw(self, value: Tensor) -> Tensor:
+        return value.byte()[:, None, None, None].expand(-1, 3, SIZE, SIZE).contiguous()
+
+    def draw_history(self) -> Tensor | None:
+        if self.history == 0:
+            return None
+        return torch.stack([self.draw(self.count + 200 + index) for index in range(self.history)], dim=1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "age": self.age}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count, self.age = state["count"], state["age"]
+
+
+@pytest.fixture
+def policy() -> ActorCritic:
+    policy = ActorCritic(ActorCriticConfig(8, 3, SIZE, (8,), (1,), Counting.num_actions))
+    for parameter in policy.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return policy
+
+
+@pytest.mark.parametrize("truncates", [False, True])
+@pytest.mark.parametrize("history", [0, 2])
+@torch.no_grad()
+def test_rollout_is_what_a_plain_loop_sees(policy: ActorCritic, history: int, truncates: bool) -> None:
+    """Memories, bootstrap values and returns, over consecutive rollouts, against one environment at a time."""
+    config = ActorCriticLossConfig(backup_every=5, gamma=0.9, lambda_=0.8)
+    periods = (3, 4, 100)
+    rollouts = Rollouts(Counting(periods, history, truncates), policy, config)
+    collected = [rollouts.collect()[0] for _ in range(3)]
+    acts = torch.cat([experience.act for experience in collected])
+
+    env = Counting(periods, history, truncates)
+    start = env.reset()
+    fresh = watch(policy, start.history, env.num_envs)
+    obs, memory = start.obs, fresh
+    rows = []
+    for act in acts:
+        _, value, after = policy.predict(obs, memory)
+        step = env.step(act)
+        fresh = watch(policy, step.history, env.num_envs)
+        final_value = policy.predict(step.final_obs, after)[1]
+        rows.append({"obs": obs, "value": value, "memory": memory[0], "step": step, "final": final_value})
+        memory = tuple(torch.where(step.dead[:, None], new, old) for new, old in zip(fresh, after, strict=True))
+        obs = step.obs
+    last_value = policy.predict(obs, memory)[1]
+
+    for index, experience in enumerate(collected):
+        part = rows[5 * index : 5 * index + 5]
+        following = rows[5 * index + 5]["value"] if index < 2 else last_value
+        values = [row["value"] for row in part[1:]] + [following]
+        bootstrap = [torch.where(row["step"].dead, row["final"], v) for row, v in zip(part, values, strict=True)]
+        rew, end, trunc = [torch.stack([getattr(r["step"], n) for r in part]) for n in ("rew", "end", "trunc")]
+        returns = lambda_returns(rew, end, trunc, torch.stack(bootstrap), 0.9, 0.8)
+        assert torch.allclose(experience.returns, returns, atol=1e-6)
+        assert torch.equal(experience.obs, torch.stack([row["obs"] for row in part]))
+        hx = experience.hx_cx[0]
+        assert torch.allclose(hx, part[0]["memory"], atol=1e-6)
+        for place in range(1, 5):
+            dead = part[place - 1]["step"].dead
+            assert torch.equal(experience.restarted[place], dead)
+            restart = experience.restart_hx_cx[0][place]
+            assert torch.allclose(restart[dead], part[place]["memory"][dead], atol=1e-6)
+        assert not experience.restarted[0].any()
+
+
+def watch(policy: ActorCritic, history: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+    memory = policy.initial_memory(count)
+    for frame in [] if history is None else history.unbind(1):
+        memory = policy.predict(frame, memory)[2]
+    return memory
+
+
+def test_restored_rollouts_go_on_the_same(policy: ActorCritic) -> None:
+    config = ActorCriticLossConfig(backup_every=5)
+    rollouts = Rollouts(Counting((3, 4), history=1), policy, config)
+    rollouts.collect()
+    state, dice = rollouts.state_dict(), torch.get_rng_state()
+    theirs, _ = rollouts.collect()
+    again = Rollouts(Counting((3, 4), history=1), policy, config)
+    again.load_state_dict(state)
+    torch.set_rng_state(dice)
+    ours, _ = again.collect()
+    for name in ("obs", "act", "returns", "restarted"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name))
+
+
+def test_lambda_returns_by_hand() -> None:
+    rew = torch.tensor([[5.0], [0.0], [-2.0]])
+    none = torch.zeros(3, 1, dtype=torch.bool)
+    values = torch.tensor([[1.0], [2.0], [3.0]])
+    gamma, lambda_ = 0.5, 0.5
+    last = -1 + gamma * ((1 - lambda_) * 3 + lambda_ * 3)
+    middle = 0 + gamma * ((1 - lambda_) * 2 + lambda_ * last)
+    first = 1 + gamma * ((1 - lambda_) * 1 + lambda_ * middle)
+    ours = lambda_returns(rew, none, none, values, gamma, lambda_)
+    assert ours.flatten().tolist() == pytest.approx([first, middle, last])
+    end = torch.tensor([[False], [True], [False]])
+    assert lambda_returns(rew, end, none, values, gamma, lambda_)[1] == 0
+    assert lambda_returns(rew, none, end, values, gamma, lambda_)[1] == gamma * 2
+
+
+class Shelf:
+    """Keeps episodes as a store would."""
+
+    def __init__(self) -> None:
+        self.episodes: list[Episode] = []
+
+    def __call__(self, episode: Episode, episode_id: int | None = None) -> int:
+        if episode_id is None:
+            self.episodes.append(episode)
+            return len(self.episodes) - 1
+        self.episodes[episode_id] = self.episodes[episode_id].followed_by(episode)
+        return episode_id
+
+
+def test_collected_episodes_hold_what_happened(policy: ActorCritic) -> None:
+    shelf = Shelf()
+    collector = Collector(Counting((4, 7)), policy, shelf, epsilon=0.0)
+    collector.begin()
+    for _ in range(3):
+        for _ in range(5):
+            collector.step()
+        collector.store_unfinished()
+    assert collector.num_steps == 30
+    assert sorted(len(each) for each in shelf.episodes) == [1, 3, 4, 4, 4, 7, 7]
+    for episode in shelf.episodes:
+        shown = episode.obs[:, 0, 0, 0].int() % 100
+        assert (shown.diff() == 1).all()
+        assert torch.equal(episode.rew, episode.act.float())
+        assert episode.end.tolist() == [0] * (len(episode) - 1) + [int(episode.is_over)]
+        if episode.is_over:
+            assert int(episode.info["final_observation"][0, 0, 0]) == int(shown[-1]) + 1
+    assert sum(collector.returns) == sum(each.total_reward for each in shelf.episodes if each.is_over)
+    assert sorted(collector.lengths) == [4, 4, 4, 7, 7]
+
+
+def test_each_environment_plays_its_share(policy: ActorCritic) -> None:
+    shelf = Shelf()
+    collector = Collector(Counting((2, 50, 3)), policy, shelf, epsilon=0.0)
+    collector.begin(num_episodes=4)
+    while not collector.is_complete:
+        collector.step()
+    # Without shares the environment of short episodes would play them all.
+    assert sorted(collector.lengths) == [2, 2, 3, 50]
+    assert len(shelf.episodes) == 4
+    collector.begin(num_episodes=2)
+    assert not collector.is_complete
+    while not collector.is_complete:
+        collector.step()
+    assert sorted(collector.lengths) == [2, 50]
+
+
+def test_exploration_is_uniform(policy: ActorCritic) -> None:
+    policy.actor_linear.weight.data.zero_()
+    policy.actor_linear.bias.data = torch.tensor([50.0, 0.0, 0.0])
+    shelf, epsilon, count = Shelf(), 0.3, 3000
+    collector = Collector(Counting((10,) * 10), policy, shelf, epsilon)
+    collector.begin()
+    for _ in range(count // 10):
+        collector.step()
+    acts = torch.cat([episode.act for episode in shelf.episodes])
+    expected = count * torch.tensor([1 - epsilon * 2 / 3, epsilon / 3, epsilon / 3])
+    # 6 standard deviations: fails by chance in fewer than one of 10^7 tests.
+    assert ((torch.bincount(acts, minlength=3) - expected).abs() < 6 * expected.sqrt()).all()
+
+
+def test_the_memory_is_empty_at_each_start(policy: ActorCritic) -> None:
+    collector = Collector(Counting((3, 5)), policy, Shelf(), epsilon=0.0)
+    collector.begin()
+    for step in range(1, 10):
+        collector.step()
+        empty = [bool((memory == 0).all()) for memory in collector._hx_cx[0]]
+        assert empty == [step % 3 == 0, step % 5 == 0]
+
+
+def test_a_restored_collector_goes_on_the_same(policy: ActorCritic) -> None:
+    shelf = Shelf()
+    collector = Collector(Counting((4, 7)), policy, shelf, epsilon=0.2)
+    collector.begin()
+    for _ in range(6):
+        collector.step()
+    collector.store_unfinished()
+    collector.step()
+    state, dice, kept = collector.state_dict(), torch.get_rng_state(), list(shelf.episodes)
+    for _ in range(9):
+        collector.step()
+    other = Shelf()
+    other.episodes = kept
+    again = Collector(Counting((4, 7)), policy, other, epsilon=0.2)
+    again.load_state_dict(state)
+    torch.set_rng_state(dice)
+    for _ in range(9):
+        again.step()
+    assert again.returns == collector.returns
+    for ours, theirs in zip(other.episodes, shelf.episodes, strict=True):
+        assert torch.equal(ours.obs, theirs.obs)
+        assert torch.equal(ours.act, theirs.act)

@@ -1,0 +1,226 @@
+"""The run as an artefact: configuration, device, folder, log, pictures, pace."""
+
+import json
+import math
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agent import AGENT_TARGETS, AgentConfig
+from errors import UserError, near_matches
+from run.config import build, evaluate_arithmetic, register_resolvers
+from run.device import choose_device, choose_precision
+from run.folder import RunFolder, resume_command
+from run.log import Log, WandbConfig, read_metrics
+from run.media import draw_curves, label_columns, write_video
+from run.pace import Pace, in_words
+from run.random_state import numpy_generator, random_state, restore_random_state
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run", OmegaConf.create({"common": {"seed": 1}}))
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [("1 + 2", 3), ("-4 * 2.5", -10), ("7 // 2", 3), ("(1 + 1) / 4 - 1", -0.5), ("float('inf')", math.inf)],
+)
+def test_resolver_does_arithmetic(expression: str, value: float) -> None:
+    assert evaluate_arithmetic(expression) == value
+
+
+@pytest.mark.parametrize(
+    "expression", ["__import__('os').system('touch owned')", "open('x')", "'a' * 9", "9 ** 9", "[1]", "x", "1 / 0", "float('x')"]
+)  # fmt: skip
+def test_resolver_does_nothing_else(expression: str) -> None:
+    with pytest.raises(UserError, match="only arithmetic on numbers is allowed"):
+        evaluate_arithmetic(expression)
+
+
+def test_resolver_in_yaml() -> None:
+    register_resolvers()
+    config = OmegaConf.create({"n": 4, "length": "${eval:'${n} + 15'}"})
+    assert config.length == 19
+
+
+AGENT = """
+_target_: agent.AgentConfig
+denoiser:
+  _target_: models.diffusion.DenoiserConfig
+  sigma_data: 0.5
+  sigma_offset_noise: 0.3
+  inner_model: {_target_: models.diffusion.InnerModelConfig, img_channels: 3, num_steps_conditioning: 4,
+    cond_channels: 256, depths: [2, 2], channels: [64, 64], attn_depths: [0, 0]}
+rew_end_model: {_target_: models.rew_end_model.RewEndModelConfig, lstm_dim: 512, img_channels: 3, img_size: 64,
+  cond_channels: 128, depths: [2], channels: [32], attn_depths: [0]}
+actor_critic: {_target_: models.actor_critic.ActorCriticConfig, lstm_dim: 512, img_channels: 3, img_size: 64,
+  channels: [32], down: [1]}
+"""
+
+
+def test_published_agent_configuration_resolves() -> None:
+    config = build(OmegaConf.create(AGENT), AGENT_TARGETS, num_actions=6)
+    assert isinstance(config, AgentConfig)
+    assert config.denoiser.inner_model.depths == (2, 2)
+    assert config.denoiser.inner_model.num_actions == config.rew_end_model.num_actions == 6
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("agent.AgentConfig", "os.system", "_target_: os.system is not allowed"),
+        ("models.diffusion.InnerModelConfig", "models.diffusion.InnerModel", "is not allowed in a configuration"),
+        ("sigma_data: 0.5", "sigma_dato: 0.5", "DenoiserConfig does not fit: got an unexpected keyword argument"),
+        ("lstm_dim: 512, ", "", "does not fit: missing 1 required positional argument: 'lstm_dim'"),
+    ],
+)
+def test_other_configurations_are_refused(old: str, new: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        build(OmegaConf.create(AGENT.replace(old, new)), AGENT_TARGETS)
+
+
+def test_near_matches() -> None:
+    assert near_matches("pnog", ["Pong", "Breakout"]) == " Did you mean Pong?"
+    assert near_matches("xyz", ["Pong"]) == ""
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    for name in ("gpu", "cuda:x", "meta", "xla"):
+        with pytest.raises(UserError, match=f"common.device={name} is "):
+            choose_device(name)
+    if not torch.cuda.is_available():
+        for name in ("cuda", "cuda:0", "all"):
+            with pytest.raises(UserError, match=f"common.device={name}, but PyTorch sees no CUDA GPU here"):
+                choose_device(name)
+
+
+def test_precisions() -> None:
+    assert choose_precision("fp32", CPU) == torch.float32
+    assert choose_precision("bf16", CPU) == torch.bfloat16
+    assert choose_precision("auto", CPU) in (torch.float32, torch.bfloat16)
+    with pytest.raises(UserError, match=r"training\.precision=fp8 is unknown"):
+        choose_precision("fp8", CPU)
+
+
+def test_random_states_come_back() -> None:
+    state, generator = random_state(CPU), numpy_generator(1, 2)
+    numbers, kept = torch.rand(3), generator.bit_generator.state
+    drawn = generator.random(3)
+    restore_random_state(state, CPU)
+    generator.bit_generator.state = kept
+    assert torch.equal(torch.rand(3), numbers)
+    assert (generator.random(3) == drawn).all()
+    assert not (numpy_generator(1, 3).random(3) == numpy_generator(1, 2).random(3)).any()
+
+
+def test_folder_holds_what_the_run_needs(folder: RunFolder) -> None:
+    assert folder.load_config() == {"common": {"seed": 1}}
+    assert (folder.path / "src" / "main.py").is_file()
+    assert (folder.path / "scripts" / "resume.sh").is_file()
+    assert not list(folder.path.rglob("__pycache__"))
+    with pytest.raises(UserError, match=r"already holds a run\. Resume it with \./scripts/resume\.sh "):
+        RunFolder.create(folder.path, OmegaConf.create({}))
+    with pytest.raises(UserError, match="is not a run folder"):
+        RunFolder.open(folder.path / "src")
+    assert resume_command(folder).endswith(str(folder.path))
+
+
+def test_log_forgets_what_is_behind_its_position(folder: RunFolder) -> None:
+    log = Log(folder, WandbConfig(), {})
+    log.write(1, {"a/loss": 1.0})
+    log.sync()
+    position = log.position
+    log.write(2, {"a/loss": 2.0})
+    log.close()
+    with open(folder.metrics, "a") as file:
+        file.write('{"epoch": 3, "a/lo')
+    assert [line["epoch"] for line in read_metrics(folder.metrics)] == [1, 2]
+    again = Log(folder, WandbConfig(), {}, position)
+    again.write(2, {"a/loss": 5.0})
+    again.close()
+    assert read_metrics(folder.metrics) == [{"epoch": 1, "a/loss": 1.0}, {"epoch": 2, "a/loss": 5.0}]
+    events = EventAccumulator(str(folder.tensorboard))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("a/loss")] == [(1, 1.0), (2, 5.0)]
+
+
+def test_log_that_lost_lines_is_noticed(folder: RunFolder) -> None:
+    with pytest.raises(UserError, match="is shorter"):
+        Log(folder, WandbConfig(), {}, position=10)
+
+
+def test_wandb_offline(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    log = Log(folder, WandbConfig(mode="offline", project="tests", tags=("a",)), {"seed": 1})
+    log.write(1, {"a/loss": 1.0})
+    log.close()
+    assert list((folder.path / "wandb").glob("offline-run-*/*.wandb"))
+    with pytest.raises(UserError, match=r"wandb\.mode=on is unknown"):
+        Log(folder, WandbConfig(mode="on"), {})
+
+
+def test_video_can_be_read_back(tmp_path: Path) -> None:
+    film = torch.zeros(12, 3, 16, 16, dtype=torch.uint8)
+    film[:, 0, :, :8] = 250
+    frames = label_columns({"real": film, "imagined": 255 - film}, height=64)
+    assert frames.shape == (12, 84, 132, 3)
+    write_video(frames, tmp_path / "film.mp4", fps=10)
+    reader = imageio_ffmpeg.read_frames(str(tmp_path / "film.mp4"))
+    meta = next(reader)
+    read = [np.frombuffer(frame, np.uint8).reshape(84, 132, 3) for frame in reader]
+    assert (meta["fps"], meta["size"], len(read)) == (10, (132, 84), 12)
+    # Red on the left of the real side, its opposite on the imagined side, whatever the codec did to edges.
+    assert read[5][50, 10, 0] > 200
+    assert read[5][50, 10, 1] < 60
+    assert read[5][50, 80, 0] < 60
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_curves_are_drawn(tmp_path: Path) -> None:
+    metrics = [
+        {"epoch": epoch, "denoiser/train/loss_denoising": 1 / epoch, "collection/test/return_mean": epoch}
+        for epoch in range(1, 5)
+    ]
+    draw_curves(metrics, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as picture:
+        # Two panels side by side, with something in both.
+        pixels = np.asarray(picture.convert("L")).astype(int)
+    halves = np.array_split(pixels, 2, axis=1)
+    assert all((half < 100).sum() > 500 for half in halves)
+    draw_curves([{"epoch": 1, "time/x": 1.0}], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_pace() -> None:
+    pace = Pace()
+    assert pace.rate("a") == 0
+    pace.add("a", 10, 2)
+    pace.add("a", 10, 3)
+    assert pace.rate("a") == 4
+    assert pace.seconds_for({"a": 8, "never measured": 100}) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(45.2, "45 s"), (720, "12 min"), (11_100, "3 h 05 min"), (190_000, "2 days 4 h"), (90_000, "1 day 1 h")],
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+def test_metrics_are_lines_of_json(folder: RunFolder) -> None:
+    log = Log(folder, WandbConfig(), {})
+    log.write(3, {"denoiser/train/loss": 0.5})
+    log.close()
+    assert json.loads(folder.metrics.read_text()) == {"epoch": 3, "denoiser/train/loss": 0.5}

@@ -1,0 +1,143 @@
+"""The loop of updates."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from component import Component, LossNotFinite, MetricAverages, OptimizerConfig, TrainingConfig, decay_groups
+from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
+from models.rew_end_model import RewEndModel, RewEndModelConfig
+from run.ranks import Ranks
+
+CPU = torch.device("cpu")
+
+
+class Line(nn.Module):
+    """Fits y = 3 x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = (self.layer(batch) - 3 * batch).pow(2).mean()
+        return loss, {"loss": loss.detach()}
+
+
+def make(batches: list[Tensor] | None = None, **settings: object) -> Component:
+    torch.manual_seed(0)
+    dice = torch.Generator().manual_seed(1)
+    given = iter(batches or [])
+    defaults = {
+        "start_after_epochs": 0,
+        "steps_first_epoch": 5,
+        "steps_per_epoch": 2,
+        "batch_size": 8,
+        "lr_warmup_steps": 4,
+        "max_grad_norm": None,
+    }
+    return Component(
+        "line",
+        Line(),
+        lambda: (next(given, None) if batches else torch.randn(8, 1, generator=dice), {}),
+        TrainingConfig(**{**defaults, **settings}),
+        OptimizerConfig(lr=0.05, weight_decay=0.0),
+        torch.float32,
+        Ranks(0, 1, CPU),
+    )
+
+
+def test_it_learns() -> None:
+    component = make()
+    for _ in range(300):
+        component.update()
+    assert float(component.module.layer.weight) == pytest.approx(3, abs=0.01)
+    assert component.num_updates == 300
+
+
+def test_schedule_of_epochs() -> None:
+    component = make(start_after_epochs=2)
+    assert [component.updates_in_epoch(epoch) for epoch in range(1, 6)] == [0, 0, 5, 2, 2]
+
+
+def test_warmup_is_linear() -> None:
+    component, rates = make(), []
+    for _ in range(6):
+        rates.append(component._schedule.get_last_lr()[0])
+        component.update()
+    assert rates == pytest.approx([0.0125, 0.025, 0.0375, 0.05, 0.05, 0.05])
+
+
+def test_accumulated_gradients_are_those_of_the_joined_batch() -> None:
+    halves = list(torch.randn(2, 8, 1))
+    one, two = make([torch.cat(halves)]), make(halves, grad_acc_steps=2)
+    one.update()
+    two.update()
+    assert torch.allclose(one.module.layer.weight.grad, two.module.layer.weight.grad)
+    assert torch.allclose(one.module.layer.weight, two.module.layer.weight)
+
+
+def test_gradients_are_clipped() -> None:
+    component = make(max_grad_norm=0.1)
+    component.update()
+    norm = torch.stack([parameter.grad.norm() for parameter in component.module.parameters()]).norm()
+    assert float(norm) == pytest.approx(0.1, rel=1e-4)
+    assert component.finish_epoch()["grad_norm_before_clip"] > 0.1
+
+
+def test_a_loss_that_is_not_finite_names_its_update() -> None:
+    component = make([torch.ones(8, 1), torch.ones(8, 1), torch.full((8, 1), torch.inf), torch.ones(8, 1)])
+    for _ in range(2):
+        component.update()
+    component.check_finite()
+    for _ in range(2):
+        component.update()
+    with pytest.raises(LossNotFinite, match="The loss of the line is not finite at its update 3"):
+        component.check_finite()
+
+
+def test_a_restored_component_goes_on_the_same() -> None:
+    batches = list(torch.randn(7, 8, 1))
+    whole, first = make(batches), make(batches[:3])
+    for _ in range(7):
+        whole.update()
+    for _ in range(3):
+        first.update()
+    second = make(batches[3:])
+    second.module.load_state_dict(first.module.state_dict())
+    second.load_state_dict(first.state_dict())
+    for _ in range(4):
+        second.update()
+    assert torch.equal(whole.module.layer.weight, second.module.layer.weight)
+    assert second.num_updates_in_epoch == 7
+    assert second.finish_epoch() == whole.finish_epoch()
+
+
+def test_evaluation_weighs_batches_by_length() -> None:
+    component = make()
+    batches = [torch.ones(2, 1), torch.zeros(6, 1)]
+    losses = [float(component.module(batch)[0]) for batch in batches]
+    assert component.evaluate(batches)["loss"] == pytest.approx((2 * losses[0] + 6 * losses[1]) / 8)
+
+
+def test_metric_averages() -> None:
+    averages = MetricAverages()
+    for value in (1.0, 2.0, 6.0):
+        averages.add({"loss": torch.tensor(value), "confusion": torch.tensor([[3.0, 1.0], [0.0, 0.0]])})
+    numbers = averages.read()
+    assert numbers["loss"] == 3
+    assert numbers["confusion/recall_0"] == 0.75
+    assert numbers["confusion/precision_0"] == 1
+    assert numbers["confusion/precision_1"] == 0
+    assert "confusion/recall_1" not in numbers
+
+
+def test_weight_decay_is_for_weights_of_layers_only() -> None:
+    denoiser = Denoiser(DenoiserConfig(InnerModelConfig(3, 2, 16, (1,), (8,), (1,), 4), 0.5, 0.3))
+    rew_end_model = RewEndModel(RewEndModelConfig(8, 3, 8, 8, (1,), (8,), (0,), 4))
+    for module in (denoiser, rew_end_model):
+        decayed, others = [{id(p) for p in group["params"]} for group in decay_groups(module, 0.01)]
+        for name, parameter in module.named_parameters():
+            is_weight = "weight" in name and "act_emb" not in name and "norm.norm" not in name and "norm_out" not in name
+            assert (id(parameter) in decayed) == is_weight, name
+            assert (id(parameter) in others) != is_weight, name

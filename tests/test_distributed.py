@@ -1,0 +1,68 @@
+"""Two processes on the CPU, joined by gloo, as several GPUs would be by NCCL."""
+
+import functools
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import runs
+from run.folder import RunFolder
+from run.ranks import spawn_ranks
+from training_helpers import compose
+from two_ranks import compare_gradients, train
+
+pytestmark = pytest.mark.slow
+TWO_CPUS = [torch.device("cpu")] * 2
+
+
+def test_gradient_of_two_ranks_is_that_of_the_joined_batch(tmp_path: Path) -> None:
+    """Although the ranks' shares are padded differently."""
+    assert spawn_ranks(TWO_CPUS, functools.partial(compare_gradients, tmp_path / "distances.json")) == 0
+    for distances in json.loads((tmp_path / "distances.json").read_text()):
+        assert distances.keys() == {"denoiser", "rew_end_model", "actor_critic"}
+        assert max(distances.values()) < 1e-4
+
+
+def test_both_ranks_end_with_the_same_weights_and_data(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", compose()).path
+    assert spawn_ranks(TWO_CPUS, functools.partial(train, folder)) == 0
+    ranks = json.loads((folder / "ranks.json").read_text())
+    assert len(set(ranks["digests"])) == 1
+    assert ranks["lengths"][0] == ranks["lengths"][1]
+    assert sum(ranks["lengths"][0]) == 70
+
+
+def test_torchrun_can_be_stopped_and_resumed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    settings = [*runs.BREAKOUT, *runs.SMALL_NETWORKS, *runs.SHORT_SCHEDULE, f"hydra.run.dir={folder}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    command = [*torchrun, *runs.command(*settings, "training.num_final_epochs=400")[1:]]
+    process = subprocess.Popen(
+        command, env=runs.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+    )
+    while not (folder / "checkpoints" / "state.pt").exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=120)[0]
+    assert "Stopped by SIGTERM. Resume with: ./scripts/resume.sh" in output
+    assert len(list(folder.parent.iterdir())) == 1
+    resumed = runs.run([*torchrun, *runs.command("--resume", folder, "training.num_final_epochs=1")[1:]])
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "Final test return" in resumed.stdout
+    # One rank can go on with what two have begun, and finds it finished.
+    assert "This run is finished." in runs.resume(folder).stdout
+
+
+def test_batches_must_be_shared_equally(tmp_path: Path) -> None:
+    settings = [*runs.BREAKOUT, *runs.SMALL_NETWORKS, *runs.SHORT_SCHEDULE, f"hydra.run.dir={tmp_path / 'run'}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    result = runs.run([*torchrun, *runs.command(*settings, "denoiser.training.batch_size=5")[1:]])
+    assert result.returncode != 0
+    assert "error: denoiser.training.batch_size=5 cannot be shared equally by 2 processes." in result.stderr

@@ -1,0 +1,228 @@
+"""Every setting of a run does what it says, on the real emulator."""
+
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import runs
+from data import Dataset
+from errors import UserError
+from files import load_tensors
+from run.interrupt import Interrupted
+from run.log import read_metrics
+from training.schedule import Schedule
+from training_helpers import compose, make_trainer, train
+from training.config import TrainerConfig
+
+
+@pytest.fixture(autouse=True)
+def _signals_come_back():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("finished") / "run").folder.path
+
+
+def names(folder: Path) -> set[str]:
+    return {name for line in read_metrics(folder / "metrics.jsonl") for name in line}
+
+
+def values(folder: Path, name: str) -> dict[int, float]:
+    return {line["epoch"]: line[name] for line in read_metrics(folder / "metrics.jsonl") if name in line}
+
+
+def test_a_run_leaves_what_the_design_promises(finished: Path) -> None:
+    for path in (
+        "checkpoints/state.pt",
+        "checkpoints/best.pt",
+        "checkpoints/agent_versions/agent_epoch_00002.pt",
+        "checkpoints/agent_versions/agent_epoch_00004.pt",
+        "config/trainer.yaml",
+        "dataset/train/info.pt",
+        "dataset/test/info.pt",
+        "media/curves.png",
+        "media/real_and_imagined_epoch_00004.mp4",
+        "metrics.jsonl",
+        "scripts/resume.sh",
+        "src/main.py",
+    ):
+        assert (finished / path).is_file(), path
+    assert list((finished / "tensorboard").glob("events*"))
+
+
+def test_schedule_of_a_run(finished: Path) -> None:
+    """40 steps first, then two epochs of 15, one final epoch; evaluations before training, and at epochs 2 and 4."""
+    assert values(finished, "collection/train/num_steps") == {1: 40, 2: 55, 3: 70}
+    assert values(finished, "denoiser/train/num_updates") == {1: 4, 2: 7, 3: 10, 4: 13}
+    assert values(finished, "actor_critic/train/num_updates") == {1: 4, 2: 7, 3: 10, 4: 13}
+    assert values(finished, "collection/test/num_episodes") == {0: 2, 2: 2, 4: 2}
+    assert values(finished, "collection/final/num_episodes") == {4: 2}
+    assert set(values(finished, "denoiser/test/loss_denoising")) == {0, 2, 4}
+    assert set(values(finished, "rew_end_model/test/loss_total")) == {0, 2, 4}
+    assert Dataset.open(finished / "dataset" / "train").num_steps == 70
+    assert Dataset.open(finished / "dataset" / "test").num_episodes == 2
+
+
+def test_the_published_recipe_has_a_thousand_epochs() -> None:
+    config = compose("collection.train.num_steps_total=100000", "collection.train.first_epoch.min=5000",
+                     "collection.train.first_epoch.max=10000", "collection.train.steps_per_epoch=100",
+                     "training.num_final_epochs=50")  # fmt: skip
+    schedule = Schedule(TrainerConfig.from_yaml(config))
+    assert schedule.num_epochs(5000) == 1001
+    assert schedule.num_epochs(10_000) == 951
+    assert schedule.num_collecting_epochs(5050) == 951
+
+
+def test_weights_are_kept_and_pruned(tmp_path: Path) -> None:
+    folder = train(tmp_path / "run", "checkpointing.save_agent_every=1", "checkpointing.num_to_keep=2").folder
+    kept = [path.name for path in sorted(folder.agent_versions.iterdir())]
+    assert kept == ["agent_epoch_00003.pt", "agent_epoch_00004.pt"]
+    state = load_tensors(folder.state)
+    last = load_tensors(folder.agent_version(4))
+    assert all(torch.equal(last[name], value) for name, value in state["agent"].items())
+
+
+def test_initialization_takes_over_what_its_switches_say(finished: Path, tmp_path: Path) -> None:
+    path = finished / "checkpoints" / "agent_versions" / "agent_epoch_00004.pt"
+    given = load_tensors(path)
+    switches = ["initialization.load_rew_end_model=false", f"initialization.path_to_ckpt={path}", "common.seed=9"]
+    weights = make_trainer(tmp_path / "run", *switches).parts.agent.state_dict()
+    for component, taken in (("denoiser", True), ("rew_end_model", False), ("actor_critic", True)):
+        own = [name for name in weights if name.startswith(component)]
+        assert all(torch.equal(weights[name], given[name]) for name in own) == taken
+
+
+def test_static_dataset_needs_no_environment(finished: Path, tmp_path: Path) -> None:
+    static = [f"static_dataset.path={finished}", "training.num_final_epochs=2", "env.train.id=NoSuchGame"]
+    before = runs.content(finished)
+    folder = train(tmp_path / "run", *static).folder.path
+    assert values(folder, "denoiser/train/num_updates") == {1: 4, 2: 7}
+    assert set(values(folder, "denoiser/test/loss_denoising")) == {0, 2}
+    assert "actor_critic/train/loss_total" in names(folder)
+    assert not any(name.startswith("collection") for name in names(folder))
+    assert not (folder / "dataset").exists()
+    assert runs.content(finished) == before
+
+
+def test_static_dataset_of_another_size(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"are \(3, 16, 16\), but the networks are made for \(3, 32, 32\)"):
+        make_trainer(tmp_path / "run", f"static_dataset.path={finished}", "env.train.size=32")
+
+
+def test_static_dataset_counts_or_takes_actions(finished: Path, tmp_path: Path) -> None:
+    counted = make_trainer(tmp_path / "counted", f"static_dataset.path={finished}")
+    assert counted.parts.agent.actor_critic.config.num_actions == 4
+    told = make_trainer(tmp_path / "told", f"static_dataset.path={finished}", "static_dataset.num_actions=7")
+    assert told.parts.agent.actor_critic.config.num_actions == 7
+
+
+def test_static_dataset_is_drawn_by_length_or_by_age(finished: Path, tmp_path: Path) -> None:
+    shares = {}
+    for ignored in ("true", "false"):
+        folder = tmp_path / ignored
+        weights = "denoiser.training.sample_weights=[0.0,1.0]"
+        settings = (f"static_dataset.path={finished}", f"static_dataset.ignore_sample_weights={ignored}", weights)
+        trainer = make_trainer(folder, *settings, "denoiser.training.batch_size=400")
+        replay, seen = trainer.parts.train.replay, []
+        gather = replay.gather
+        replay.gather = lambda segments, seen=seen, gather=gather: seen.append(segments) or gather(segments)
+        trainer.parts.components["denoiser"].next_batch()
+        half = replay.num_episodes // 2
+        shares[ignored] = float((seen[0].episode_ids < half).mean()) if half else 0.0
+    assert shares["false"] == 0
+    assert (shares["true"] > 0) == (half > 0)
+
+
+def test_model_free_trains_the_policy_alone(tmp_path: Path) -> None:
+    folder = train(tmp_path / "run", "training.model_free=true", game=runs.CHASE).folder.path
+    assert values(folder, "actor_critic/train/num_updates") == {1: 4, 2: 7, 3: 10, 4: 13}
+    assert not any(name.startswith(("denoiser", "rew_end_model", "collection/train")) for name in names(folder))
+    assert set(values(folder, "collection/test/return_mean")) == {0, 2, 4}
+
+
+def test_components_can_start_late(tmp_path: Path) -> None:
+    folder = train(tmp_path / "run", "actor_critic.training.start_after_epochs=2").folder.path
+    assert values(folder, "actor_critic/train/num_updates") == {3: 4, 4: 7}
+
+
+def test_first_collection_goes_on_until_rewards_are_seen(tmp_path: Path) -> None:
+    more = ["collection.train.first_epoch.max=60", "collection.train.first_epoch.threshold_rew=1000"]
+    folder = train(tmp_path / "many", *more).folder.path
+    assert values(folder, "collection/train/num_steps") == {1: 60, 2: 70}
+    none = ["collection.train.first_epoch.max=60", "collection.train.first_epoch.threshold_rew=0"]
+    folder = train(tmp_path / "few", *none).folder.path
+    assert values(folder, "collection/train/num_steps")[1] == 40
+
+
+def test_several_environments_collect(tmp_path: Path) -> None:
+    folder = train(tmp_path / "run", "collection.train.num_envs=3", "evaluation.untrained=false").folder.path
+    assert values(folder, "collection/train/num_steps") == {1: 42, 2: 57, 3: 72}
+    dataset = Dataset.open(folder / "dataset" / "train")
+    for episode in dataset.episodes():
+        # Frames of one episode belong together: the paddle and walls change little from one to the next.
+        assert (episode.obs[1:].int() - episode.obs[:-1].int()).abs().float().mean() < 30
+    assert set(values(folder, "collection/test/return_mean")) == {2, 4}
+
+
+def test_best_weights_are_those_of_the_best_return(tmp_path: Path) -> None:
+    settings = ["evaluation.every=1", "checkpointing.save_agent_every=1", "collection.test.num_final_episodes=0"]
+    folder = train(tmp_path / "run", *settings, game=runs.CHASE).folder
+    returns = {e: v for e, v in values(folder.path, "collection/test/return_mean").items() if e > 0}
+    best = max(returns, key=returns.get)
+    best_agent, version = load_tensors(folder.best_agent), load_tensors(folder.agent_version(best))
+    assert all(torch.equal(best_agent[name], version[name]) for name in version)
+
+
+def test_precision_and_replay_device_are_taken(tmp_path: Path) -> None:
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        trainer = make_trainer(tmp_path / precision, f"training.precision={precision}", "training.replay_device=cpu")
+        assert trainer.parts.components["denoiser"].precision == dtype
+        assert trainer.parts.train.replay.device == torch.device("cpu")
+    with pytest.raises(UserError, match="tpu"):
+        make_trainer(tmp_path / "other", "training.replay_device=tpu")
+
+
+@pytest.mark.slow
+def test_compiled_training_is_the_same_within_rounding(tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("compilation on the CPU needs a C++ compiler")
+    losses = {}
+    for choice in ("false", "true"):
+        settings = [f"training.compile={choice}", "training.precision=fp32", "collection.train.num_steps_total=40"]
+        folder = train(tmp_path / choice, *settings, "training.num_final_epochs=0").folder.path
+        losses[choice] = values(folder, "denoiser/train/loss_denoising")[1]
+    assert losses["true"] == pytest.approx(losses["false"], rel=1e-4)
+
+
+def test_seeds_make_runs(finished: Path, tmp_path: Path) -> None:
+    other = train(tmp_path / "run", "common.seed=4").folder.path
+    assert runs.metrics(other) != runs.metrics(finished)
+
+
+def test_an_interrupted_trainer_goes_on(finished: Path, tmp_path: Path) -> None:
+    """Stopped after 5 updates in all; the slow tests do the same to whole processes, at random moments."""
+    trainer = make_trainer(tmp_path / "run")
+    component = trainer.parts.components["rew_end_model"]
+    update = component.update
+
+    def update_and_stop() -> None:
+        update()
+        if component.num_updates == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    component.update = update_and_stop
+    with pytest.raises(Interrupted):
+        trainer.run()
+    state = load_tensors(trainer.folder.state)
+    assert state["progress"]["phase"] == "rew_end_model"
+    assert state["components"]["rew_end_model"]["num_updates_in_epoch"] == 1
+    assert runs.resume(trainer.folder.path).returncode == 0
+    assert runs.content(trainer.folder.path) == runs.content(finished)

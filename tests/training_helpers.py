@@ -1,0 +1,36 @@
+"""Training inside the test's own process, with settings composed as the command line composes them."""
+
+from pathlib import Path
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+import runs
+from conftest import PROJECT
+from run.config import register_resolvers
+from run.folder import RunFolder
+from run.ranks import Ranks
+from trainer import Trainer
+from training.config import TrainerConfig
+
+CPU = torch.device("cpu")
+
+
+def compose(*overrides: str, game: list[str] = runs.BREAKOUT) -> DictConfig:
+    register_resolvers()
+    settings = [*game, *runs.SMALL_NETWORKS, *runs.SHORT_SCHEDULE, *overrides]
+    with hydra.initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
+        return hydra.compose("trainer", settings)
+
+
+def make_trainer(path: Path, *overrides: str, game: list[str] = runs.BREAKOUT) -> Trainer:
+    config = compose(*overrides, game=game)
+    folder = RunFolder.create(path, config)
+    return Trainer(TrainerConfig.from_yaml(config), folder, Ranks(0, 1, CPU), OmegaConf.to_container(config))
+
+
+def train(path: Path, *overrides: str, game: list[str] = runs.BREAKOUT) -> Trainer:
+    trainer = make_trainer(path, *overrides, game=game)
+    trainer.run()
+    return trainer

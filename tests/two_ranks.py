@@ -1,0 +1,121 @@
+"""What each of two processes does in `test_distributed.py`; a module of its own, as new processes import it by name."""
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from data import Batch
+from models.actor_critic import ActorCritic, ActorCriticConfig, Experience
+from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
+from models.rew_end_model import RewEndModel, RewEndModelConfig
+from run.folder import RunFolder
+from run.interrupt import Interrupted
+from run.ranks import Ranks
+from trainer import Trainer
+from training.config import TrainerConfig
+
+SIZE, B = 8, 6
+
+
+class Replayed:
+    """`torch.randn` for a share of the joined batch: draws for all, hands out the share's rows."""
+
+    def __init__(self, rows: slice) -> None:
+        self.rows = rows
+        self.dice = torch.Generator().manual_seed(0)
+
+    def __call__(self, *shape: int, device: torch.device) -> Tensor:
+        return torch.randn(B, *shape[1:], generator=self.dice)[self.rows]
+
+
+def compare_gradients(path: Path, ranks: Ranks) -> int:
+    """Write, for each network, how far the two-rank gradient is from that of the joined batch, relative to it."""
+    share = slice(0, B // 2) if ranks.is_first else slice(B // 2, B)
+    distances = {}
+    for name, (module, whole) in cases().items():
+        alone, parallel = copy.deepcopy(module), DistributedDataParallel(module)
+        extra = {"randn": Replayed(share)} if name == "denoiser" else {}
+        part = rows(whole, share)
+        parallel(part, **extra)[0].backward()
+        with torch.enable_grad():
+            loss = alone_loss(alone, whole, name)
+        loss.backward()
+        pairs = zip(parallel.module.parameters(), alone.parameters(), strict=True)
+        distances[name] = float(max((p.grad - q.grad).abs().max() / q.grad.abs().max() for p, q in pairs))
+    everyone = ranks.gather(distances)
+    if ranks.is_first:
+        path.write_text(json.dumps(everyone))
+    return 0
+
+
+def alone_loss(module: nn.Module, batch: Any, name: str) -> Tensor:
+    """The loss of the joined batch, as one process without a group would compute it."""
+    import torch.distributed as dist
+
+    initialized, dist.is_initialized = dist.is_initialized, lambda: False
+    try:
+        return module(batch, **({"randn": Replayed(slice(None))} if name == "denoiser" else {}))[0]
+    finally:
+        dist.is_initialized = initialized
+
+
+def cases() -> dict[str, tuple[nn.Module, Any]]:
+    """Networks with all parameters moved off zero, and joined batches whose halves are padded differently."""
+    torch.manual_seed(0)
+    modules = {
+        "denoiser": Denoiser(DenoiserConfig(InnerModelConfig(3, 2, 16, (1,), (8,), (0,), 4), 0.5, 0.3)),
+        "rew_end_model": RewEndModel(RewEndModelConfig(8, 3, SIZE, 8, (1,), (8,), (0,), 4)),
+        "actor_critic": ActorCritic(ActorCriticConfig(8, 3, SIZE, (8,), (1,), 4)),
+    }
+    for module in modules.values():
+        for parameter in module.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    t = 5
+    flags, mask = torch.zeros(B, t, dtype=torch.uint8), torch.ones(B, t, dtype=torch.bool)
+    mask[0, 2:] = mask[1, 3:] = mask[4, :1] = False
+    frames = torch.randint(256, (B, t, 3, SIZE, SIZE), dtype=torch.uint8)
+    batch = Batch(frames, torch.randint(4, (B, t)), torch.randn(B, t), flags, flags, mask, frames[:, 0])
+    memory = (torch.randn(B, 8), torch.randn(B, 8))
+    experience = Experience(
+        frames.transpose(0, 1),
+        torch.randint(4, (t, B)),
+        torch.randn(t, B),
+        memory,
+        torch.rand(t, B) < 0.3,
+        (torch.randn(t, B, 8), torch.randn(t, B, 8)),
+    )
+    return {name: (module, experience if name == "actor_critic" else batch) for name, module in modules.items()}
+
+
+def rows(whole: Any, share: slice) -> Any:
+    """A share of a joined batch."""
+    if isinstance(whole, Batch):
+        return Batch(*[value[share] for value in vars(whole).values()])
+    parts = {name: getattr(whole, name)[:, share] for name in ("obs", "act", "returns", "restarted")}
+    before = tuple(memory[share] for memory in whole.hx_cx)
+    return Experience(**parts, hx_cx=before, restart_hx_cx=tuple(m[:, share] for m in whole.restart_hx_cx))
+
+
+def train(folder: Path, ranks: Ranks) -> int:
+    """Train, and write a digest of each rank's weights, or leave as an interrupted run does."""
+    config = RunFolder.open(folder).load_config()
+    trainer = Trainer(TrainerConfig.from_yaml(config), RunFolder(folder), ranks, OmegaConf.to_container(config))
+    try:
+        trainer.run()
+    except Interrupted as interrupt:
+        return 128 + interrupt.signal_number
+    weights = b"".join(value.numpy().tobytes() for value in trainer.parts.agent.state_dict().values())
+    digests = ranks.gather(hashlib.sha256(weights).hexdigest())
+    lengths = ranks.gather(trainer.parts.train.replay.episode_lengths.tolist())
+    if ranks.is_first:
+        (folder / "ranks.json").write_text(json.dumps({"digests": digests, "lengths": lengths}))
+    return 0
+
+
