@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import pickle
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -68,12 +69,11 @@ def load_tensors(path: Path) -> Any:
         raise UserError(f"There is no file {path}.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder, but a file is needed here.") from None
-    except pickle.UnpicklingError as error:
-        kind = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL" in str(error) else "something unreadable"
-        raise UserError(f"{path} is refused: it holds {kind}, and only tensors and numbers are read.") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is damaged or was not written by torch.save ({reason}).") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
+        if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
+            what = f"it holds {forbidden[1]}, and only tensors and numbers are read"
+            raise UserError(f"{path} is refused: {what}.") from None
+        raise UserError(f"{path} is damaged, or was not written by torch.save.") from None
 
 
 def _allowed_types() -> list[Any]:

@@ -7,6 +7,7 @@ import functools
 import os
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Hydra prints its own, longer messages unless it is told to pass errors on.
@@ -34,43 +35,26 @@ from training.summary import how_to_resume, next_commands, summarize
 def main() -> int:
     """The exit code: 0 done, 2 a mistake that the user can mend, 1 a loss that is not finite, 128 + n signal n."""
     register_resolvers()
-    try:
-        if sys.argv[1:2] == ["--resume"]:
-            return resume(sys.argv[2:])
-        return start()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
-        return _fail(one_line(cause), 2)
-    except OSError as error:
-        try:
-            raise_if_disk_full(error, Path(error.filename or "a file"))
-        except UserError as full:
-            return _fail(str(full), 2)
-        raise
-    except KeyboardInterrupt:
-        return _fail("Stopped before the first checkpoint: nothing to resume.", 130)
+    if sys.argv[1:2] == ["--resume"]:
+        return _explain(lambda: resume(sys.argv[2:]))
+    if int(os.environ.get("RANK", 0)) > 0:
+        # Every rank works in the first one's folder: Hydra must not make others.
+        sys.argv.append("hydra.run.dir=.")
+    return _explain(lambda: begin() or 0)
 
 
-def start() -> int:
-    """Begin a run as Hydra composes it (with `-m`, several)."""
-    codes: list[int] = []
-
-    @hydra.main(version_base="1.3", config_path="../config", config_name="trainer")
-    def begin(config: DictConfig) -> int:
-        codes.append(_begin(config, Path(HydraConfig.get().runtime.output_dir)))
-        return codes[-1]
-
-    begin()
-    return max(codes, default=0)
-
-
-def _begin(config: DictConfig, path: Path) -> int:
+@hydra.main(version_base="1.3", config_path="../config", config_name="trainer")
+def begin(config: DictConfig) -> None:
+    """Begin a run as Hydra composes it (with `-m`, one of several)."""
     if config.common.seed is None:
         config.common.seed = secrets.randbelow(2**31)
     for section, key in (("initialization", "path_to_ckpt"), ("static_dataset", "path")):
         if config[section][key] is not None:
             config[section][key] = str(Path(config[section][key]).expanduser().resolve())
-    return run_ranks(config.common.device, functools.partial(_train, config, path, True))
+    path = Path(HydraConfig.get().runtime.output_dir)
+    code = run_ranks(config.common.device, functools.partial(_train, config, path, True))
+    if code != 0:
+        sys.exit(code)
 
 
 def resume(arguments: list[str]) -> int:
@@ -88,7 +72,13 @@ def resume(arguments: list[str]) -> int:
 
 
 def _train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
-    """Train on one rank; with several, every rank takes the first one's folder and seed."""
+    """Train on one rank, whose process may have been started for it alone."""
+    register_resolvers()
+    return _explain(lambda: _train_in_folder(config, path, is_new, ranks))
+
+
+def _train_in_folder(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
+    """With several ranks, every one takes the first one's folder and seed."""
     path, seed = ranks.broadcast((path, config.common.seed))
     config.common.seed = seed
     if ranks.device.type == "cuda":
@@ -107,15 +97,34 @@ def _train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
             print(f"\nStopped by {interrupt}. {how_to_resume(folder)}", flush=True)
         return 128 + interrupt.signal_number
     except LossNotFinite as error:
-        good = f"The last good checkpoint is {folder.state}." if folder.state.exists() else "There is no checkpoint yet."
+        good = (
+            f"The last good checkpoint is {folder.state}." if folder.state.exists() else "There is no checkpoint yet."
+        )
         return _fail(f"{error} {good}", 1)
     if ranks.is_first:
         print(f"\n{summarize(folder)}\n{next_commands(folder)}", flush=True)
     return 0
 
 
+def _explain(work: Callable[[], int]) -> int:
+    """Do work; what the user can mend becomes one line and exit code 2."""
+    try:
+        return work()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
+        return _fail(f"error: {one_line(cause)}", 2)
+    except OSError as error:
+        try:
+            raise_if_disk_full(error, Path(error.filename or "a file"))
+        except UserError as full:
+            return _fail(f"error: {full}", 2)
+        raise
+    except KeyboardInterrupt:
+        return _fail("Stopped before the first checkpoint: nothing to resume.", 130)
+
+
 def _fail(message: str, code: int) -> int:
-    print(f"\nerror: {message}" if code == 2 else f"\n{message}", file=sys.stderr, flush=True)
+    print(f"\n{message}", file=sys.stderr, flush=True)
     return code
 
 

@@ -12,26 +12,50 @@ import torch
 from conftest import PROJECT
 from files import load_tensors
 
-SMALL_NETWORKS = """
-agent.denoiser.inner_model.cond_channels=16 agent.denoiser.inner_model.depths=[1,1]
-agent.denoiser.inner_model.channels=[8,8] agent.denoiser.inner_model.attn_depths=[0,0]
-agent.denoiser.inner_model.num_steps_conditioning=2
-agent.rew_end_model.lstm_dim=16 agent.rew_end_model.cond_channels=16 agent.rew_end_model.depths=[1,1]
-agent.rew_end_model.channels=[8,8] agent.rew_end_model.attn_depths=[0,0]
-agent.actor_critic.lstm_dim=16 agent.actor_critic.channels=[8,8] agent.actor_critic.down=[1,1]
-world_model_env.horizon=4 world_model_env.num_batches_to_preload=8 actor_critic.actor_critic_loss.backup_every=5
-world_model_env.diffusion_sampler.num_steps_denoising=1
-""".split()
+SMALL_NETWORKS = [
+    "agent.denoiser.inner_model.cond_channels=16",
+    "agent.denoiser.inner_model.depths=[1,1]",
+    "agent.denoiser.inner_model.channels=[8,8]",
+    "agent.denoiser.inner_model.attn_depths=[0,0]",
+    "agent.denoiser.inner_model.num_steps_conditioning=2",
+    "agent.rew_end_model.lstm_dim=16",
+    "agent.rew_end_model.cond_channels=16",
+    "agent.rew_end_model.depths=[1,1]",
+    "agent.rew_end_model.channels=[8,8]",
+    "agent.rew_end_model.attn_depths=[0,0]",
+    "agent.actor_critic.lstm_dim=16",
+    "agent.actor_critic.channels=[8,8]",
+    "agent.actor_critic.down=[1,1]",
+    "world_model_env.horizon=4",
+    "world_model_env.num_batches_to_preload=8",
+    "actor_critic.actor_critic_loss.backup_every=5",
+    "world_model_env.diffusion_sampler.num_steps_denoising=1",
+]
 
-SHORT_SCHEDULE = """
-collection.train.num_steps_total=70 collection.train.first_epoch.min=40 collection.train.first_epoch.max=40
-collection.train.steps_per_epoch=15 collection.test.num_envs=2 collection.test.num_episodes=2
-collection.test.num_final_episodes=2 training.num_final_epochs=1 evaluation.every=2 evaluation.video_steps=4
-denoiser.training.steps_first_epoch=4 denoiser.training.steps_per_epoch=3 denoiser.training.batch_size=4
-rew_end_model.training.steps_first_epoch=4 rew_end_model.training.steps_per_epoch=3 rew_end_model.training.batch_size=4
-actor_critic.training.steps_first_epoch=4 actor_critic.training.steps_per_epoch=3 actor_critic.training.batch_size=4
-checkpointing.save_agent_every=2 common.device=cpu common.seed=3
-""".split()
+SHORT_SCHEDULE = [
+    "collection.train.num_steps_total=70",
+    "collection.train.first_epoch.min=40",
+    "collection.train.first_epoch.max=40",
+    "collection.train.steps_per_epoch=15",
+    "collection.test.num_envs=2",
+    "collection.test.num_episodes=2",
+    "collection.test.num_final_episodes=2",
+    "training.num_final_epochs=1",
+    "evaluation.every=2",
+    "evaluation.video_steps=4",
+    "denoiser.training.steps_first_epoch=4",
+    "denoiser.training.steps_per_epoch=3",
+    "denoiser.training.batch_size=4",
+    "rew_end_model.training.steps_first_epoch=4",
+    "rew_end_model.training.steps_per_epoch=3",
+    "rew_end_model.training.batch_size=4",
+    "actor_critic.training.steps_first_epoch=4",
+    "actor_critic.training.steps_per_epoch=3",
+    "actor_critic.training.batch_size=4",
+    "checkpointing.save_agent_every=2",
+    "common.device=cpu",
+    "common.seed=3",
+]
 
 BREAKOUT = ["env.train.id=BreakoutNoFrameskip-v4", "env.train.size=16", "env.test.max_episode_steps=40"]
 CHASE = ["env=gym", "env.train.id=pixel_game:Chase-v0", "env.train.size=16"]

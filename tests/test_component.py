@@ -138,6 +138,8 @@ def test_weight_decay_is_for_weights_of_layers_only() -> None:
     for module in (denoiser, rew_end_model):
         decayed, others = [{id(p) for p in group["params"]} for group in decay_groups(module, 0.01)]
         for name, parameter in module.named_parameters():
-            is_weight = "weight" in name and "act_emb" not in name and "norm.norm" not in name and "norm_out" not in name
+            is_weight = (
+                "weight" in name and "act_emb" not in name and "norm.norm" not in name and "norm_out" not in name
+            )
             assert (id(parameter) in decayed) == is_weight, name
             assert (id(parameter) in others) != is_weight, name

@@ -117,5 +117,3 @@ def train(folder: Path, ranks: Ranks) -> int:
     if ranks.is_first:
         (folder / "ranks.json").write_text(json.dumps({"digests": digests, "lengths": lengths}))
     return 0
-
-

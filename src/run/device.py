@@ -15,10 +15,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if name == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return _with_index(torch.device(kind), local_rank)
-    if name == "all":
-        name = "cuda"
     try:
-        device = torch.device(name)
+        device = torch.device("cuda" if name == "all" else name)
     except RuntimeError:
         raise UserError(f"common.device={name} is unknown: use auto, cpu, mps, cuda, cuda:N or all.") from None
     if device.type == "cpu":

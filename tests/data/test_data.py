@@ -303,5 +303,3 @@ def test_leftovers_do_not_shadow(tmp_path: Path) -> None:
     assert not tmp_path.exists() or not any(tmp_path.iterdir())
     dataset.add_episode(make_episode(2))
     assert dataset.lengths == [2]
-
-

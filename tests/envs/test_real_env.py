@@ -1,15 +1,16 @@
 """Real environments: preprocessing, lives, and going back to any point by replaying actions."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
-
 from ale_py import roms
 from ale_py.registration import rom_id_to_name
+from gymnasium.spaces import Box, Discrete
+
 from data import Step
 from envs import AtariConfig, GymConfig, RealEnv, make_env
 from envs.atari import parse_atari_id
@@ -67,11 +68,14 @@ for _kind in (Shapes, Vector, Blind, Continuous):
     gymnasium.register(f"tests/{_kind.__name__}-v0", entry_point=_kind, max_episode_steps=20)
 
 
-def play(env: RealEnv, num_steps: int, seed: int) -> list[Step]:
+def step_by_step(env: RealEnv, num_steps: int, seed: int) -> Iterator[Step]:
     dice = torch.Generator().manual_seed(seed)
-    return [
-        env.step(torch.randint(env.num_actions, (env.num_envs,), generator=dice)) for _ in range(num_steps)
-    ]
+    for _ in range(num_steps):
+        yield env.step(torch.randint(env.num_actions, (env.num_envs,), generator=dice))
+
+
+def play(env: RealEnv, num_steps: int, seed: int) -> list[Step]:
+    return list(step_by_step(env, num_steps, seed))
 
 
 def assert_same_steps(ours: list[Step], theirs: list[Step]) -> None:
@@ -117,7 +121,7 @@ def test_a_lost_life_ends_the_episode_but_not_the_game() -> None:
     env = make_env(BREAKOUT, 1, seed=0, device=CPU)
     env.reset()
     ends, games = [], [1]
-    for step in play(env, 400, seed=0):
+    for step in step_by_step(env, 400, seed=0):
         games.append(int(env._games[0]))
         if step.end[0]:
             ends.append(games[-1] > games[-2])
@@ -130,7 +134,7 @@ def test_a_lost_life_ends_the_episode_but_not_the_game() -> None:
 def test_only_a_game_over_ends_a_test_episode() -> None:
     env = make_env(AtariConfig("BreakoutNoFrameskip-v4", size=16), 1, seed=0, device=CPU)
     env.reset()
-    for step in play(env, 400, seed=0):
+    for step in step_by_step(env, 400, seed=0):
         assert bool(step.end[0]) == (len(env._actions[0]) == 0)
     assert env._games[0] > 1
 

@@ -95,12 +95,12 @@ class PlainLoop:
 
 
 def test_masked_imagination_equals_the_plain_loop(env: WorldModelEnv) -> None:
-    env.prepare(12)
+    env.prepare(18)
     start = env.reset()
     plain = PlainLoop(env, env.draw_starts.drawn)
     assert torch.equal(start.obs, torch.stack([to_bytes(world["obs"][-1]) for world in plain.worlds]))
     ended = truncated = 0
-    for step in range(12):
+    for step in range(18):
         act = torch.randint(4, (NUM_ENVS,))
         torch.manual_seed(step)
         ours = env.step(act)
@@ -115,7 +115,7 @@ def test_masked_imagination_equals_the_plain_loop(env: WorldModelEnv) -> None:
                 assert torch.equal(ours.history[index], theirs["history"])
             ended, truncated = ended + theirs["end"], truncated + theirs["trunc"]
     assert ended > 3
-    assert truncated > 3
+    assert truncated >= 3
 
 
 def test_starts_are_never_used_twice_in_a_rollout(env: WorldModelEnv) -> None:

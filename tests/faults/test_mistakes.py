@@ -165,7 +165,10 @@ def test_scripts_say_what_python_they_need(tmp_path: Path) -> None:
         source = PROJECT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     old = tmp_path / "python-old"
-    old.write_text("#!/bin/sh\n[ \"$1\" = --version ] && echo Python 3.9.0\nexit 1\n")
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.0\nexit 1\n')
     old.chmod(0o755)
     result = runs.run([tmp_path / "scripts" / "quickstart.sh"], PYTHON=str(old))
-    assert complaint(result) == f"error: CPython 3.11 or later is needed; {old} is Python 3.9.0. Set PYTHON=/path/to/python."
+    assert (
+        complaint(result)
+        == f"error: CPython 3.11 or later is needed; {old} is Python 3.9.0. Set PYTHON=/path/to/python."
+    )

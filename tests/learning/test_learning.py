@@ -99,11 +99,7 @@ def test_the_best_return_is_reached_by_shortest_ways() -> None:
         best = pixel_game.best_return(game.agent, game.target)
         while not over:
             after = [pixel_game.move(game.agent, action) for action in range(len(pixel_game.MOVES))]
-            ways = [
-                pixel_game.distance(cell, game.target) if cell != pixel_game.PIT else np.inf for cell in after
-            ]
+            ways = [pixel_game.distance(cell, game.target) if cell != pixel_game.PIT else np.inf for cell in after]
             _, rew, end, trunc, _ = env.step(int(np.argmin(ways)))
             total, over = total + rew, end or trunc
         assert total == best
-
-

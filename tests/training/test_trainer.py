@@ -13,9 +13,9 @@ from errors import UserError
 from files import load_tensors
 from run.interrupt import Interrupted
 from run.log import read_metrics
+from training.config import TrainerConfig
 from training.schedule import Schedule
 from training_helpers import compose, make_trainer, train
-from training.config import TrainerConfig
 
 
 @pytest.fixture(autouse=True)
