@@ -83,7 +83,8 @@ def _allowed_types() -> list[Any]:
     named = [(reconstruct, f"{module}._reconstruct") for module in modules]
     named += [(scalar, f"{module}.scalar") for module in modules]
     dtypes = [type(np.dtype(kind)) for kind in ("bool", "u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8")]
-    return [Counter, np.ndarray, np.dtype, *dtypes, *named]
+    # An empty array is stored with a call of `bytes`.
+    return [Counter, np.ndarray, np.dtype, bytes, *dtypes, *named]
 
 
 def _sync_folder(folder: Path) -> None:

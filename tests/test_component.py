@@ -51,7 +51,7 @@ def test_it_learns() -> None:
     component = make()
     for _ in range(300):
         component.update()
-    assert float(component.module.layer.weight) == pytest.approx(3, abs=0.01)
+    assert component.module.layer.weight.item() == pytest.approx(3, abs=0.01)
     assert component.num_updates == 300
 
 

@@ -51,7 +51,7 @@ def test_torchrun_can_be_stopped_and_resumed(tmp_path: Path) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
-    assert "Stopped by SIGTERM. Resume with: ./scripts/resume.sh" in output
+    assert "Stopped by SIGTERM. Resume with: " in output
     assert len(list(folder.parent.iterdir())) == 1
     resumed = runs.run([*torchrun, *runs.command("--resume", folder, "training.num_final_epochs=1")[1:]])
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr

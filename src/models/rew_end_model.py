@@ -65,7 +65,7 @@ class RewEndModel(nn.Module):
         return *logits.split((NUM_REWARD_CLASSES, NUM_END_CLASSES), dim=-1), hx_cx
 
     def forward(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Cross-entropy of both heads on segments; where an episode is over, its final observation is the next frame."""
+        """Cross-entropy of both heads; where an episode is over, its final observation is the next frame."""
         frames, mask = batch.frames, batch.mask_padding[:, :-1]
         over = (batch.end | batch.trunc)[:, :-1].bool()[..., None, None, None]
         next_obs = torch.where(over, to_unit_range(batch.final_obs)[:, None], frames[:, 1:])

@@ -102,6 +102,11 @@ class Collector:
                 unfinished.episode_id = self.store(_episode(unfinished.steps), unfinished.episode_id)
                 unfinished.steps = []
 
+    @property
+    def num_stored_steps(self) -> int:
+        """How many of the counted steps are stored already."""
+        return self.num_steps - sum(len(unfinished.steps) for unfinished in self._unfinished)
+
     def unstored_rewards(self) -> Counter[float]:
         """How often each sign of the reward occurs in the steps that are not stored yet."""
         return Counter(float(step[2].sign()) for unfinished in self._unfinished for step in unfinished.steps)

@@ -88,9 +88,10 @@ class RunFolder:
 
 
 def resume_command(folder: RunFolder) -> str:
-    return f"./scripts/resume.sh {_short(folder.path)}"
-
-
-def _short(path: Path) -> str:
-    """The path as a person would type it from the project's folder."""
-    return str(path.relative_to(PROJECT)) if path.is_relative_to(PROJECT) else str(path)
+    """What to type here to go on with a run."""
+    here = Path.cwd()
+    if not (here / "scripts" / "resume.sh").is_file():
+        return str(folder.path / "scripts" / "resume.sh")
+    if folder.path == here:
+        return "./scripts/resume.sh"
+    return f"./scripts/resume.sh {folder.path.relative_to(here) if folder.path.is_relative_to(here) else folder.path}"

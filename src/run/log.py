@@ -37,7 +37,7 @@ class Log:
     def __init__(self, folder: RunFolder, wandb: WandbConfig, config: dict[str, Any], position: int = 0) -> None:
         self.path = folder.metrics
         _truncate(self.path, position)
-        self._file = open(self.path, "ab")
+        self._file = self.path.open("ab")
         shutil.rmtree(folder.tensorboard, ignore_errors=True)
         self._tensorboard = SummaryWriter(str(folder.tensorboard))
         self._wandb = _start_wandb(folder, wandb, config)
@@ -49,7 +49,7 @@ class Log:
         return self._file.tell()
 
     def write(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Log numbers of one epoch. Names are paths (`denoiser/train/loss`); `time/…` holds what depends on the clock."""
+        """Log numbers of an epoch. Names are paths (`denoiser/train/loss`); `time/…` depends on the clock."""
         line = {"epoch": epoch, **metrics}
         try:
             self._file.write(json.dumps(line).encode() + b"\n")

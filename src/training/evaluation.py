@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from agent import Agent
-from component import Component
 from data import Batch, Dataset, Replay, Segments, chunk_episodes
 from envs.world_model_env import imagine
-from models.diffusion import DiffusionSampler, DiffusionSamplerConfig
+from models.diffusion import DiffusionSampler
 from run.media import label_columns, write_video
+from training.config import TrainerConfig
+from training.parts import Parts
 
 NUM_SCENES = 4
 
@@ -25,29 +25,35 @@ def load_replay(dataset: Dataset) -> Replay:
     return replay
 
 
-def evaluate_component(component: Component, replay: Replay, length: int, device: torch.device) -> dict[str, float]:
-    """Average metrics over every episode, in chunks of `length` steps."""
-    chunks = chunk_episodes(replay.episode_lengths, length)
-    return component.evaluate(_batches(replay, chunks, component.training.batch_size, device, component.name))
+def evaluate_world_model(parts: Parts, config: TrainerConfig, replay: Replay) -> dict[str, dict[str, float]]:
+    """Average metrics of the denoiser and the reward and termination model, over every episode in chunks."""
+    num_predictions = 1 + config.denoiser.num_autoregressive_steps
+    lengths = {
+        "denoiser": parts.agent.denoiser.num_steps_conditioning + num_predictions,
+        "rew_end_model": config.rew_end_model.seq_length,
+    }
+    results = {}
+    for name, length in lengths.items():
+        component, chunks = parts.components[name], chunk_episodes(replay.episode_lengths, length)
+        results[name] = component.evaluate(_batches(replay, chunks, component.training.batch_size, parts.device, name))
+    return results
 
 
-def film(
-    agent: Agent, sampler: DiffusionSamplerConfig, replay: Replay, num_steps: int, device: torch.device, path: Path
-) -> bool:
+def film(parts: Parts, config: TrainerConfig, replay: Replay, path: Path) -> bool:
     """Write a film of some scenes, real on the left, imagined under the same actions on the right.
 
-    Returns whether there was an episode long enough to show.
+    Scenes follow each other, with the real frames that both sides start from in front. Returns whether there was an
+    episode long enough to show.
     """
-    n = agent.denoiser.num_steps_conditioning
-    num_steps = min(num_steps, int(replay.episode_lengths.max()) - n)
+    n = parts.agent.denoiser.num_steps_conditioning
+    num_steps = min(config.evaluation.video_steps, int(replay.episode_lengths.max()) - n)
     if num_steps < 1:
         return False
-    scenes = _choose_scenes(replay, n + num_steps)
-    batch = replay.gather(scenes).to(device)
-    imagined = imagine(DiffusionSampler(agent.denoiser, sampler), batch.obs[:, :n], batch.act[:, : n + num_steps - 1])
-    real = batch.obs[:, n:]
-    # Scenes follow each other, with the real frames that both sides start from in front.
-    columns = {"real": torch.cat((batch.obs[:, :n], real), 1), "imagined": torch.cat((batch.obs[:, :n], imagined), 1)}
+    batch = replay.gather(_choose_scenes(replay, n + num_steps)).to(parts.device)
+    sampler = DiffusionSampler(parts.agent.denoiser, config.world_model_env.diffusion_sampler)
+    given = batch.obs[:, :n]
+    imagined = imagine(sampler, given, batch.act[:, : n + num_steps - 1])
+    columns = {"real": batch.obs, "imagined": torch.cat((given, imagined), dim=1)}
     write_video(label_columns({name: frames.flatten(0, 1) for name, frames in columns.items()}), path)
     return True
 

@@ -1,5 +1,6 @@
 """The parts of a training run, made from its settings."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from agent import COMPONENTS, Agent
 from component import Component, Metrics
 from data import Batch, Dataset, ExperienceStore, draw_segments
-from envs import WorldModelEnv, make_env
+from envs import RealEnv, WorldModelEnv, make_env
 from errors import UserError
 from rl.collector import Collector
 from rl.rollout import Rollouts
@@ -56,85 +57,131 @@ class Parts:
 
 def build_parts(config: TrainerConfig, folder: RunFolder, ranks: Ranks) -> Parts:
     """Make everything; raises UserError for an environment, data set or checkpoint that cannot be used."""
-    device, schedule = ranks.device, Schedule(config)
-    precision = choose_precision(config.run.precision, device)
-    for name in COMPONENTS:
-        batch_size = getattr(config, name).batch_size
-        if batch_size % ranks.world_size:
-            raise UserError(
-                f"{name}.training.batch_size={batch_size} cannot be shared equally by {ranks.world_size} processes."
-            )
+    device = ranks.device
     train, test = _open_experience(config, folder, device)
+    collect_train_env, collect_test_env = _make_collection_envs(config, ranks)
+    own_count = collect_train_env.num_actions if collect_train_env is not None else _num_actions(config, train)
+    # The same networks on every rank, and other random numbers from there on.
     seed_everything(config.seed)
-    envs = [None, None]
-    if schedule.plays and ranks.is_first:
-        sizes = (config.env_train, config.collect_train.num_envs), (config.env_test, config.collect_test.num_envs)
-        envs = [make_env(env, count, config.seed + index, device) for index, (env, count) in enumerate(sizes)]
-    num_actions = ranks.broadcast(envs[0].num_actions if envs[0] else _num_actions(config, train))
+    agent = _make_agent(config, ranks.broadcast(own_count), device)
+    seed_everything(config.seed + 1_000_003 * (1 + ranks.rank))
+    generators = {name: numpy_generator(config.seed, ranks.rank, index) for index, name in enumerate(COMPONENTS)}
+    draws = _draws(config, agent, train, generators, device)
+    rollouts = _make_rollouts(config, agent, draws["actor_critic"], ranks)
+    components = _make_components(config, agent, draws, rollouts, ranks)
+    collectors = [
+        None if env is None else Collector(env, agent.actor_critic, store, settings.epsilon)
+        for env, store, settings in (
+            (collect_train_env, train.add_episode, config.collect_train),
+            (collect_test_env, test.add_episode, config.collect_test),
+        )
+    ]
+    return Parts(agent, components, train, test, *collectors, rollouts, generators, device)
+
+
+def _make_collection_envs(config: TrainerConfig, ranks: Ranks) -> tuple[RealEnv | None, RealEnv | None]:
+    if not Schedule(config).plays or not ranks.is_first:
+        return None, None
+    return (
+        make_env(config.env_train, config.collect_train.num_envs, config.seed, ranks.device),
+        make_env(config.env_test, config.collect_test.num_envs, config.seed + 1, ranks.device),
+    )
+
+
+def _make_agent(config: TrainerConfig, num_actions: int, device: torch.device) -> Agent:
     agent = Agent(config.build_agent_config(num_actions)).to(device)
     agent.denoiser.sigma_distribution = config.sigma_distribution
     agent.actor_critic.loss_config = config.actor_critic_loss
     if config.initialization.path_to_ckpt is not None:
         agent.load(Path(config.initialization.path_to_ckpt), config.initialization.components)
-    _compile(agent, config.run.compile, device)
+    if config.run.compile not in ("auto", True, False):
+        raise UserError(f"training.compile={config.run.compile} is unknown: use auto, true or false.")
+    if config.run.compile is True or (config.run.compile == "auto" and device.type == "cuda"):
+        # In place: the parameters keep their names.
+        for network in (agent.denoiser.inner_model, agent.rew_end_model.encoder, agent.actor_critic.encoder):
+            network.compile(dynamic=False)
+    return agent
 
-    generators = {
-        name: numpy_generator(config.seed, ranks.rank, index) for index, name in enumerate((*COMPONENTS, "video"))
-    }
-    seed_everything(config.seed + 1_000_003 * (1 + ranks.rank))
 
-    def draw(name: str, length: int, beyond_end: bool) -> Callable[[int], Batch]:
-        ignored = config.static_dataset.path is not None and config.static_dataset.ignore_sample_weights
-        weights = None if ignored else getattr(config, name).sample_weights
-
-        def draw_batch(batch_size: int) -> Batch:
-            replay = train.replay
-            lengths = replay.episode_lengths
-            segments = draw_segments(generators[name], lengths, batch_size, length, weights, beyond_end)
-            return replay.gather(segments).to(device)
-
-        return draw_batch
-
+def _draws(
+    config: TrainerConfig,
+    agent: Agent,
+    train: ExperienceStore,
+    generators: dict[str, np.random.Generator],
+    device: torch.device,
+) -> dict[str, Callable[[int], Batch]]:
+    """For each component, what draws a batch of that many segments; for the actor-critic, starts of imagination."""
     n = agent.denoiser.num_steps_conditioning
-    draws = {
-        "denoiser": draw("denoiser", n + 1 + config.denoiser.num_autoregressive_steps, beyond_end=False),
-        "rew_end_model": draw("rew_end_model", config.rew_end_model.seq_length, beyond_end=True),
+    lengths = {
+        "denoiser": n + 1 + config.denoiser.num_autoregressive_steps,
+        "rew_end_model": config.rew_end_model.seq_length,
+        "actor_critic": n,
     }
-    batch_sizes = {name: getattr(config, name).batch_size // ranks.world_size for name in COMPONENTS}
-    if config.run.model_free:
-        env = make_env(config.env_train, batch_sizes["actor_critic"], config.seed + 2 + ranks.rank, device)
-    else:
-        starts = draw("actor_critic", n, beyond_end=False)
-        env = WorldModelEnv(
-            agent.denoiser, agent.rew_end_model, starts, config.world_model_env, batch_sizes["actor_critic"]
-        )
-        env.check_rollout(config.actor_critic_loss.backup_every)
-    rollouts = Rollouts(env, agent.actor_critic, config.actor_critic_loss)
+    by_length = config.static_dataset.path is not None and config.static_dataset.ignore_sample_weights
 
-    def next_batch(name: str) -> tuple[Any, Metrics]:
+    def draw(name: str, batch_size: int) -> Batch:
+        weights = None if by_length else getattr(config, name).sample_weights
+        segments = draw_segments(
+            generators[name],
+            train.replay.episode_lengths,
+            batch_size,
+            lengths[name],
+            weights,
+            beyond_end=name == "rew_end_model",
+        )
+        return train.replay.gather(segments).to(device)
+
+    return {name: functools.partial(draw, name) for name in COMPONENTS}
+
+
+def _make_rollouts(config: TrainerConfig, agent: Agent, draw_starts: Callable[[int], Batch], ranks: Ranks) -> Rollouts:
+    """The policy in imagination, or (model-free) in the real environment."""
+    num_envs = _share(config, "actor_critic", ranks)
+    if config.run.model_free:
+        env = make_env(config.env_train, num_envs, config.seed + 2 + ranks.rank, ranks.device)
+    else:
+        env = WorldModelEnv(agent.denoiser, agent.rew_end_model, draw_starts, config.world_model_env, num_envs)
+        env.check_rollout(config.actor_critic_loss.backup_every)
+    return Rollouts(env, agent.actor_critic, config.actor_critic_loss)
+
+
+def _make_components(
+    config: TrainerConfig,
+    agent: Agent,
+    draws: dict[str, Callable[[int], Batch]],
+    rollouts: Rollouts,
+    ranks: Ranks,
+) -> dict[str, Component]:
+    precision = choose_precision(config.run.precision, ranks.device)
+
+    def next_batch(name: str, batch_size: int) -> tuple[Any, Metrics]:
         if name != "actor_critic":
-            return draws[name](batch_sizes[name]), {}
-        with autocast(device, precision):
+            return draws[name](batch_size), {}
+        with autocast(ranks.device, precision):
             return rollouts.collect()
 
-    components = {
+    return {
         name: Component(
             name,
             getattr(agent, name),
-            lambda name=name: next_batch(name),
+            functools.partial(next_batch, name, _share(config, name, ranks)),
             getattr(config, name),
             config.optimizers[name],
             precision,
             ranks,
         )
-        for name in (COMPONENTS if not config.run.model_free else ("actor_critic",))
+        for name in (("actor_critic",) if config.run.model_free else COMPONENTS)
     }
-    collect_train = collect_test = None
-    if envs[0] is not None:
-        policy = agent.actor_critic
-        collect_train = Collector(envs[0], policy, train.add_episode, config.collect_train.epsilon)
-        collect_test = Collector(envs[1], policy, test.add_episode, config.collect_test.epsilon)
-    return Parts(agent, components, train, test, collect_train, collect_test, rollouts, generators, device)
+
+
+def _share(config: TrainerConfig, name: str, ranks: Ranks) -> int:
+    """This rank's share of a component's batch."""
+    batch_size = getattr(config, name).batch_size
+    if batch_size % ranks.world_size:
+        raise UserError(
+            f"{name}.training.batch_size={batch_size} cannot be shared equally by {ranks.world_size} processes."
+        )
+    return batch_size // ranks.world_size
 
 
 def _open_experience(config: TrainerConfig, folder: RunFolder, device: torch.device) -> tuple[ExperienceStore, Dataset]:
@@ -173,12 +220,3 @@ def _replay_device(config: TrainerConfig, device: torch.device) -> torch.device:
     expected = config.collect_train.num_steps_total * 3 * config.env_train.size**2
     fits = expected < REPLAY_SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory
     return device if fits else torch.device("cpu")
-
-
-def _compile(agent: Agent, choice: Any, device: torch.device) -> None:
-    """Compile the convolutional networks, in place: their parameters keep their names."""
-    if choice not in ("auto", True, False):
-        raise UserError(f"training.compile={choice} is unknown: use auto, true or false.")
-    if choice is True or (choice == "auto" and device.type == "cuda"):
-        for network in (agent.denoiser.inner_model, agent.rew_end_model.encoder, agent.actor_critic.encoder):
-            network.compile(dynamic=False)

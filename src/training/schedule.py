@@ -22,15 +22,16 @@ class Schedule:
         if not self.plays:
             return 0
         collect = self._config.collect_train
-        remaining = collect.num_steps_total - (first_collection or self.first_collection_bounds[0])
+        remaining = collect.num_steps_total - (first_collection or self.collection_bounds(True, 0)[0])
         return 1 + max(0, math.ceil(remaining / collect.steps_per_epoch))
 
-    @property
-    def first_collection_bounds(self) -> tuple[int, int]:
-        """The least and the most steps of the first collection."""
+    def collection_bounds(self, is_first: bool, num_steps_before: int) -> tuple[int, int]:
+        """The least and the most steps of a collection that begins with `num_steps_before` steps."""
         collect = self._config.collect_train
-        least, most = collect.first_epoch.min, collect.first_epoch.max
-        return min(least, collect.num_steps_total), min(most, collect.num_steps_total)
+        room = collect.num_steps_total - num_steps_before
+        if not is_first:
+            return min(collect.steps_per_epoch, room), min(collect.steps_per_epoch, room)
+        return min(collect.first_epoch.min, room), min(collect.first_epoch.max, room)
 
     def is_evaluated(self, epoch: int, num_epochs: int) -> bool:
         return epoch % self._config.evaluation.every == 0 or epoch == num_epochs

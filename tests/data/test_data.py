@@ -303,3 +303,8 @@ def test_leftovers_do_not_shadow(tmp_path: Path) -> None:
     assert not tmp_path.exists() or not any(tmp_path.iterdir())
     dataset.add_episode(make_episode(2))
     assert dataset.lengths == [2]
+
+
+def test_an_empty_dataset_can_be_read_back(tmp_path: Path) -> None:
+    Dataset(tmp_path).save_info()
+    assert load_tensors(tmp_path / "info.pt")["lengths"].shape == (0,)

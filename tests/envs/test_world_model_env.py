@@ -14,7 +14,7 @@ from models.diffusion import Denoiser, DenoiserConfig, DiffusionSampler, Diffusi
 from models.losses import sample_categorical
 from models.rew_end_model import RewEndModel, RewEndModelConfig
 
-N, SIZE, NUM_ENVS, HORIZON = 3, 8, 5, 4
+N, SIZE, NUM_ENVS, HORIZON = 3, 8, 5, 3
 
 
 @pytest.fixture

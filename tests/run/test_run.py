@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agent import AGENT_TARGETS, AgentConfig
+from conftest import PROJECT
 from errors import UserError, near_matches
 from run.config import build, evaluate_arithmetic, register_resolvers
 from run.device import choose_device, choose_precision
@@ -39,8 +40,9 @@ def test_resolver_does_arithmetic(expression: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["__import__('os').system('touch owned')", "open('x')", "'a' * 9", "9 ** 9", "[1]", "x", "1 / 0", "float('x')"]
-)  # fmt: skip
+    "expression",
+    ["__import__('os').system('touch owned')", "open('x')", "'a' * 9", "9 ** 9", "[1]", "x", "1 / 0", "float('x')"],
+)
 def test_resolver_does_nothing_else(expression: str) -> None:
     with pytest.raises(UserError, match="only arithmetic on numbers is allowed"):
         evaluate_arithmetic(expression)
@@ -124,16 +126,22 @@ def test_random_states_come_back() -> None:
     assert not (numpy_generator(1, 3).random(3) == numpy_generator(1, 2).random(3)).any()
 
 
-def test_folder_holds_what_the_run_needs(folder: RunFolder) -> None:
+def test_folder_holds_what_the_run_needs(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert folder.load_config() == {"common": {"seed": 1}}
     assert (folder.path / "src" / "main.py").is_file()
     assert (folder.path / "scripts" / "resume.sh").is_file()
     assert not list(folder.path.rglob("__pycache__"))
-    with pytest.raises(UserError, match=r"already holds a run\. Resume it with \./scripts/resume\.sh "):
+    with pytest.raises(UserError, match=r"already holds a run\. Resume it with .*scripts/resume\.sh"):
         RunFolder.create(folder.path, OmegaConf.create({}))
     with pytest.raises(UserError, match="is not a run folder"):
         RunFolder.open(folder.path / "src")
-    assert resume_command(folder).endswith(str(folder.path))
+    for here, command in (
+        (PROJECT, f"./scripts/resume.sh {folder.path}"),
+        (folder.path, "./scripts/resume.sh"),
+        (folder.path / "src", f"{folder.path}/scripts/resume.sh"),
+    ):
+        monkeypatch.chdir(here)
+        assert resume_command(folder) == command
 
 
 def test_log_forgets_what_is_behind_its_position(folder: RunFolder) -> None:

@@ -25,7 +25,7 @@ class DenoiserConfig:
 
 @dataclass(frozen=True)
 class SigmaDistributionConfig:
-    """Noise levels in training: ln σ ~ N(loc, scale), σ clipped to [sigma_min, sigma_max] (Karras et al. 2022, tab. 1)."""
+    """Noise in training: ln σ ~ N(loc, scale), clipped to [sigma_min, sigma_max] (Karras et al. 2022, tab. 1)."""
 
     loc: float = -0.4
     scale: float = 1.2
