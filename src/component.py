@@ -81,8 +81,9 @@ class Component:
         warmup = max(1, training.lr_warmup_steps)
         self._schedule = LambdaLR(self._optimizer, lambda update: min(1.0, (update + 1) / warmup))
         self._first_not_finite = torch.full((), -1, device=self.device)
-        parallel = ranks.world_size > 1
-        self._forward = DistributedDataParallel(self.module) if parallel else self.module
+        # Buffers are constants, equal on all ranks from the start.
+        is_alone = ranks.world_size == 1
+        self._forward = self.module if is_alone else DistributedDataParallel(self.module, broadcast_buffers=False)
 
     def updates_in_epoch(self, epoch: int) -> int:
         """How many updates the schedule gives to an epoch (from 1)."""

@@ -52,7 +52,8 @@ def begin(config: DictConfig) -> None:
         if config[section][key] is not None:
             config[section][key] = str(Path(config[section][key]).expanduser().resolve())
     path = Path(HydraConfig.get().runtime.output_dir)
-    code = run_ranks(config.common.device, functools.partial(_train, config, path, True))
+    code = _explain(lambda: run_ranks(config.common.device, functools.partial(_train, config, path, True)))
+    # Not an exception, which Hydra would comment on; with `-m`, the runs behind this one are left out.
     if code != 0:
         sys.exit(code)
 

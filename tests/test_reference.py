@@ -13,6 +13,7 @@ from torch import Tensor
 
 from agent import Agent, AgentConfig
 from data import Batch, Dataset, to_bytes
+from envs import AtariConfig, make_env
 from files import load_tensors
 from models.actor_critic import ActorCriticConfig
 from models.diffusion import (
@@ -249,3 +250,31 @@ def batch_of(given: dict[str, Any]) -> Batch:
 def test_frames_survive_bytes() -> None:
     frames = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_bytes(frames.float() / 255 * 2 - 1), frames)
+
+
+def recorded_games(reference_dir: Path) -> dict[str, dict[str, np.ndarray]]:
+    with np.load(reference_dir / "atari_frames.npz", allow_pickle=False) as stored:
+        games = sorted({name.removesuffix("_frames") for name in stored.files if name.endswith("_frames")})
+        kinds = ("frames", "actions", "rewards", "game_over", "life_lost")
+        return {game: {kind: stored[f"{game}_{kind}"] for kind in kinds} for game in games}
+
+
+@pytest.mark.parametrize("done_on_life_loss", [False, True])
+def test_atari_frames(reference_dir: Path, done_on_life_loss: bool) -> None:
+    for game, given in recorded_games(reference_dir).items():
+        size = given["frames"].shape[1]
+        config = AtariConfig(f"{game}NoFrameskip-v4", size, done_on_life_loss, noop_max=0)
+        env = make_env(config, num_envs=1, seed=0, device=torch.device("cpu"))
+        assert np.array_equal(_image(env.reset().obs), given["frames"][0])
+        for index, action in enumerate(given["actions"]):
+            step = env.step(torch.tensor([action]))
+            assert np.array_equal(_image(step.final_obs), given["frames"][index + 1]), (game, index)
+            assert float(step.rew) == given["rewards"][index]
+            over, lost = bool(given["game_over"][index]), bool(given["life_lost"][index])
+            assert bool(step.end) == (over or (lost and done_on_life_loss)), (game, index)
+            if over:
+                break
+
+
+def _image(obs: Tensor) -> np.ndarray:
+    return obs[0].permute(1, 2, 0).numpy()

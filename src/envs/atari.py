@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
+import gymnasium
 import numpy as np
-from ale_py import LoggerMode, roms
-from ale_py._ale_py import ALEInterface
-from ale_py.registration import rom_id_to_name
+from ale_py import ALEInterface, LoggerMode
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
@@ -13,7 +12,6 @@ from envs.real_env import Frames
 from errors import UserError, near_matches
 
 FRAME_SKIP = 4
-STICKY_ACTIONS_V5 = 0.25
 
 
 @dataclass(frozen=True)
@@ -78,20 +76,17 @@ class AtariEmulators:
 
 def parse_atari_id(env_id: str) -> tuple[str, float]:
     """The ROM and the sticky-action probability of an id; raises UserError, with near matches, for an unknown one."""
-    games = {rom_id_to_name(rom): rom for rom in roms.get_all_rom_ids()}
-    if env_id.endswith("NoFrameskip-v4"):
-        name, sticky_actions = env_id.removesuffix("NoFrameskip-v4"), 0.0
-        known = [f"{game}NoFrameskip-v4" for game in games]
-    elif env_id.startswith("ALE/") and env_id.endswith("-v5"):
-        name, sticky_actions = env_id.removeprefix("ALE/").removesuffix("-v5"), STICKY_ACTIONS_V5
-        known = [f"ALE/{game}-v5" for game in games]
+    # What ale-py registers is what one player can play: a few of its ROMs have no such mode.
+    games = {spec.name: spec.kwargs for spec in gymnasium.registry.values() if spec.namespace == "ALE"}
+    if env_id.startswith("ALE/"):
+        name, known = env_id.removeprefix("ALE/").removesuffix("-v5"), [f"ALE/{game}-v5" for game in games]
     else:
-        known = [f"{game}NoFrameskip-v4" for game in games]
-        hint = near_matches(env_id.split("/")[-1].split("-")[0] + "NoFrameskip-v4", known)
-        raise UserError(
-            f"env.train.id={env_id} is no Atari id: use <Game>NoFrameskip-v4 or ALE/<Game>-v5.{hint} "
-            "(For other Gymnasium environments: env=gym.)"
-        )
-    if name not in games:
-        raise UserError(f"env.train.id={env_id}: ale-py has no such game.{near_matches(env_id, known)}")
-    return games[name], sticky_actions
+        name, known = env_id.removesuffix("NoFrameskip-v4"), [f"{game}NoFrameskip-v4" for game in games]
+    if env_id in known:
+        sticky_actions = games[name]["repeat_action_probability"] if env_id.startswith("ALE/") else 0.0
+        return games[name]["game"], sticky_actions
+    hint = near_matches(env_id, known) or near_matches(name.split("-")[0] + "NoFrameskip-v4", known)
+    raise UserError(
+        f"env.train.id={env_id} is no Atari game for one player: use <Game>NoFrameskip-v4 or ALE/<Game>-v5.{hint} "
+        "(For other Gymnasium environments: env=gym.)"
+    )

@@ -48,24 +48,16 @@ class Rollouts:
             start = self.env.reset()
             self._obs, self._hx_cx = start.obs, self._watch(start.history, start.obs)
         obs, hx_cx, before = self._obs, self._hx_cx, self._hx_cx
-        features = policy.encode(obs)
-        observations, actions, values, final_values, steps, restart_hx_cx = [], [], [], [], [], []
+        features, rows = policy.encode(obs), []
         for _ in range(num_steps):
             hx_cx = policy.remember(features, hx_cx)
             logits, value = policy.heads(hx_cx[0])
             act = sample_categorical(logits)
             step = self.env.step(act)
             features, fresh, final_value = self._look_ahead(step, hx_cx)
-            for values_of_step, column in (
-                (obs, observations),
-                (act, actions),
-                (value, values),
-                (final_value, final_values),
-                (step, steps),
-                (fresh, restart_hx_cx),
-            ):
-                column.append(values_of_step)
+            rows.append((obs, act, value, final_value, step, fresh))
             obs, hx_cx = step.obs, _where(step.dead, fresh, hx_cx)
+        observations, actions, values, final_values, steps, restart_hx_cx = zip(*rows, strict=True)
         self._obs, self._hx_cx = obs, hx_cx
         _, last_value, _ = policy.predict(obs, hx_cx)
 

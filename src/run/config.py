@@ -3,7 +3,9 @@
 import ast
 import operator
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import MISSING, fields
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -48,11 +50,29 @@ def _build(value: Any, targets: Mapping[str, type]) -> Any:
 
 
 def _construct(kind: type[Config], entries: dict[str, Any]) -> Config:
+    entries = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
     try:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()})
+        made = kind(**entries)
     except TypeError as error:
         reason = str(error).split("__init__() ")[-1]
         raise UserError(f"The configuration of {kind.__name__} does not fit: {reason}.") from None
+    for field in fields(kind):
+        if not _fits(entries.get(field.name, field.default), field.type):
+            wanted = getattr(field.type, "__name__", str(field.type))
+            seen = f"{field.name}={entries[field.name]!r}"
+            raise UserError(f"The configuration of {kind.__name__} does not fit: {seen} should be of type {wanted}.")
+    return made
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether a value is of an annotated type: a class, a container of anything, or a union of them."""
+    if value is MISSING:
+        return True
+    options = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
+    kinds = tuple(get_origin(option) or option for option in options)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
 
 
 def evaluate_arithmetic(expression: str) -> int | float:

@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
@@ -12,6 +13,9 @@ import torch
 import torch.distributed as dist
 
 from run.device import choose_device
+
+PATIENCE = timedelta(days=7)
+"""How long ranks wait for the first one, which may collect or evaluate for hours."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +107,10 @@ def _join_group(rank: int, world_size: int, device: torch.device, work: Callable
         torch.cuda.set_device(device)
     if world_size == 1:
         return work(Ranks(0, 1, device))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=world_size)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=PATIENCE)
     try:
-        return work(Ranks(rank, world_size, device, dist.new_group(backend="gloo")))
+        return work(Ranks(rank, world_size, device, dist.new_group(backend="gloo", timeout=PATIENCE)))
     finally:
         dist.destroy_process_group()
 

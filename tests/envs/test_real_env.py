@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from ale_py import roms
-from ale_py.registration import rom_id_to_name
 from gymnasium.spaces import Box, Discrete
 
 from data import Step
@@ -187,6 +186,7 @@ def test_gym_truncates_by_its_limit() -> None:
         (AtariConfig("BreakotNoFrameskip-v4"), "Did you mean BreakoutNoFrameskip-v4"),
         (AtariConfig("ALE/Pnog-v5"), "Did you mean ALE/Pong-v5"),
         (AtariConfig("Breakout-v4"), "use <Game>NoFrameskip-v4 or ALE/<Game>-v5. Did you mean BreakoutNoFrameskip-v4"),
+        (AtariConfig("CombatNoFrameskip-v4"), "is no Atari game for one player"),
         (GymConfig("CartPool-v1"), "is unknown to Gymnasium. Did you mean CartPole-v1"),
         (GymConfig("no_such_module:Game-v0"), "No module named 'no_such_module'"),
         (GymConfig("tests/Blind-v0"), "shows nothing"),
@@ -201,17 +201,23 @@ def test_mistakes_are_one_clear_line(config: AtariConfig | GymConfig, words: str
     assert "\n" not in str(caught.value)
 
 
-def test_every_rom_has_both_ids() -> None:
-    for rom in roms.get_all_rom_ids():
-        name = rom_id_to_name(rom)
-        assert parse_atari_id(f"{name}NoFrameskip-v4") == (rom, 0.0)
+def one_player_games() -> list[str]:
+    return [spec.name for spec in gymnasium.registry.values() if spec.namespace == "ALE"]
+
+
+def test_every_game_has_both_ids() -> None:
+    assert len(one_player_games()) >= 100
+    for name in one_player_games():
+        rom, sticky_actions = parse_atari_id(f"{name}NoFrameskip-v4")
+        assert sticky_actions == 0
         assert parse_atari_id(f"ALE/{name}-v5") == (rom, 0.25)
+        assert rom in roms.get_all_rom_ids()
 
 
 @pytest.mark.slow
 def test_every_game_plays() -> None:
-    for rom in roms.get_all_rom_ids():
-        env = make_env(AtariConfig(f"{rom_id_to_name(rom)}NoFrameskip-v4", done_on_life_loss=True), 1, 0, CPU)
+    for name in one_player_games():
+        env = make_env(AtariConfig(f"{name}NoFrameskip-v4", done_on_life_loss=True), 1, 0, CPU)
         assert env.reset().obs.shape == (1, 3, 64, 64)
         assert play(env, 3, seed=0)[-1].obs.shape == (1, 3, 64, 64)
         env.close()

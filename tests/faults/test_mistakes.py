@@ -33,7 +33,7 @@ def complaint(result: subprocess.CompletedProcess[str]) -> str:
         ("trainig.model_free=true", "trainig"),
         ("denoiser.training.batch_sise=3", "batch_sise"),
         ("env=mujoco", "mujoco"),
-        ("denoiser.training.batch_size=", "denoiser.training.batch_size"),
+        ("denoiser.training.batch_size=many", "batch_size='many' should be of type int"),
         ("collection.train.first_epoch.min=50", "first_epoch.min=50 is larger than its max=40"),
         ("evaluation.every=0", "evaluation.every=0 must be at least 1"),
         ("world_model_env.num_batches_to_preload=3", "num_batches_to_preload=3 is too few"),

@@ -82,6 +82,9 @@ def test_published_agent_configuration_resolves() -> None:
         ("agent.AgentConfig", "os.system", "_target_: os.system is not allowed"),
         ("models.diffusion.InnerModelConfig", "models.diffusion.InnerModel", "is not allowed in a configuration"),
         ("sigma_data: 0.5", "sigma_dato: 0.5", "DenoiserConfig does not fit: got an unexpected keyword argument"),
+        ("sigma_data: 0.5", "sigma_data: half", "sigma_data='half' should be of type float"),
+        ("sigma_data: 0.5", "sigma_data: true", "sigma_data=True should be of type float"),
+        ("depths: [2, 2]", "depths: 2", "depths=2 should be of type"),
         ("lstm_dim: 512, ", "", "does not fit: missing 1 required positional argument: 'lstm_dim'"),
     ],
 )
