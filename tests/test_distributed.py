@@ -66,3 +66,13 @@ def test_batches_must_be_shared_equally(tmp_path: Path) -> None:
     result = runs.run([*torchrun, *runs.command(*settings, "denoiser.training.batch_size=5")[1:]])
     assert result.returncode != 0
     assert "error: denoiser.training.batch_size=5 cannot be shared equally by 2 processes." in result.stderr
+
+
+def test_sweeps_make_a_folder_for_each_run(tmp_path: Path) -> None:
+    settings = [*runs.BREAKOUT, *runs.SMALL_NETWORKS, *runs.SHORT_SCHEDULE, "collection.train.num_steps_total=40"]
+    sweep = ["-m", *settings, "common.seed=0,1", "training.num_final_epochs=0", f"hydra.sweep.dir={tmp_path}"]
+    result = runs.run(runs.command(*sweep))
+    assert result.returncode == 0, result.stderr
+    folders = [path.parent for path in sorted(tmp_path.glob("*/metrics.jsonl"))]
+    assert [RunFolder.open(folder).load_config().common.seed for folder in folders] == [0, 1]
+    assert runs.metrics(folders[0]) != runs.metrics(folders[1])

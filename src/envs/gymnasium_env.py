@@ -69,7 +69,12 @@ def make_with_images(config: GymConfig) -> gymnasium.Env:
         return env
     if "rgb_array" in env.metadata.get("render_modes", []):
         env.close()
-        return AddRenderObservation(_make(config, render_mode="rgb_array"), render_only=True)
+        rendering = _make(config, render_mode="rgb_array")
+        try:
+            return AddRenderObservation(rendering, render_only=True)
+        except gymnasium.error.DependencyNotInstalled as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"env.train.id={config.id} cannot be rendered: {reason}") from None
     raise UserError(
         f"env.train.id={config.id} shows nothing: its observation is {env.observation_space}, and it does not "
         "render rgb_array. A uint8 image (h, w), (h, w, c) or (c, h, w) is needed, or that render mode."

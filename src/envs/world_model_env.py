@@ -13,8 +13,6 @@ from models.diffusion import Denoiser, DiffusionSampler, DiffusionSamplerConfig
 from models.losses import sample_categorical
 from models.rew_end_model import RewEndModel
 
-Memory = tuple[Tensor, Tensor]
-
 
 @dataclass(frozen=True)
 class WorldModelEnvConfig:

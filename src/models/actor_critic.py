@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from data import to_unit_range
-from models.blocks import GroupNorm, conv1x1, conv3x3, init_lstm, zero_init
+from models.blocks import GroupNorm, Memory, conv1x1, conv3x3, init_lstm, zero_init
 from models.losses import Metrics
-
-Memory = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Memory = tuple[Tensor, Tensor]
+"""What an LSTM carries: its hidden and its cell state."""
+
 GROUP_SIZE = 32
 ATTENTION_HEAD_DIM = 8
 

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data import Batch, to_unit_range
-from models.blocks import Downsample, ResBlocks, conv3x3, init_lstm
+from models.blocks import Downsample, Memory, ResBlocks, conv3x3, init_lstm
 from models.losses import Metrics, masked_mean
 
-Memory = tuple[Tensor, Tensor]
 NUM_REWARD_CLASSES, NUM_END_CLASSES = 3, 2
 
 

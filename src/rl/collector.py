@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from data import Episode, Step
-from models.actor_critic import ActorCritic, Memory
+from models.actor_critic import ActorCritic
+from models.blocks import Memory
 from models.losses import sample_categorical
 from rl.rollout import Env
 

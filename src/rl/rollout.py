@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from data import Start, Step, to_unit_range
-from models.actor_critic import ActorCritic, ActorCriticLossConfig, Experience, Memory
+from models.actor_critic import ActorCritic, ActorCriticLossConfig, Experience
+from models.blocks import Memory
 from models.losses import Metrics, sample_categorical
 from rl.returns import lambda_returns
 

@@ -1,0 +1,59 @@
+"""Scores: the published aggregates, and a run of one's own beside them."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import PROJECT
+
+
+def scores(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, PROJECT / "scripts" / "scores.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def row(table: str, method: str) -> list[str]:
+    line = next(line for line in table.splitlines() if line.startswith(f"| {method} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_published_aggregates() -> None:
+    """Alonso et al. 2024, table 1: DIAMOND's mean 1.46, median 0.37, interquartile mean 0.64, 11 games above human."""
+    result = scores("--games")
+    _, games, mean, median, iqm, interval, above = row(result.stdout, "DIAMOND")
+    assert (games, above) == ("26", "11")
+    assert [float(mean), float(median), float(iqm)] == pytest.approx([1.46, 0.37, 0.64], abs=0.005)
+    low, high = [float(bound) for bound in interval.split(" to ")]
+    assert 0.5 < low < float(iqm) < high < 0.8
+    assert len([line for line in result.stdout.splitlines() if line.startswith("| Breakout |")]) == 1
+
+
+def test_own_runs_are_a_row(tmp_path: Path) -> None:
+    with open(PROJECT / "results" / "atari_100k_published.csv", newline="") as file:
+        published = {(line["method"], line["game"]): float(line["score"]) for line in csv.DictReader(file)}
+    random, human = published["Random", "Pong"], published["Human", "Pong"]
+    folders = []
+    for index, share in enumerate((0.5, 1.5)):
+        folder = tmp_path / str(index)
+        (folder / "config").mkdir(parents=True)
+        (folder / "config" / "trainer.yaml").write_text("env: {train: {id: PongNoFrameskip-v4}}\n")
+        line = {"epoch": 9, "collection/final/return_mean": random + share * (human - random)}
+        (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        folders.append(folder)
+    result = scores(*folders, "--figure", tmp_path / "figure.png")
+    assert row(result.stdout, "This project")[1:4] == ["1", "1.000", "1.000"]
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    result = scores(tmp_path)
+    assert result.returncode != 0
+    assert "is not a run folder" in result.stderr
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "trainer.yaml").write_text("env: {train: {id: PongNoFrameskip-v4}}\n")
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert "is not finished" in scores(tmp_path).stderr
