@@ -94,9 +94,7 @@ def _make_agent(config: TrainerConfig, num_actions: int, device: torch.device) -
     agent.actor_critic.loss_config = config.actor_critic_loss
     if config.initialization.path_to_ckpt is not None:
         agent.load(Path(config.initialization.path_to_ckpt), config.initialization.components)
-    if config.run.compile not in ("auto", True, False):
-        raise UserError(f"training.compile={config.run.compile} is unknown: use auto, true or false.")
-    if config.run.compile is True or (config.run.compile == "auto" and device.type == "cuda"):
+    if config.run.compile:
         # In place: the parameters keep their names.
         for network in (agent.denoiser.inner_model, agent.rew_end_model.encoder, agent.actor_critic.encoder):
             network.compile(dynamic=False)
