@@ -24,7 +24,9 @@ def summarize(folder: RunFolder) -> str:
         ("rew_end_model/test/loss_total", "Reward and end model test loss"),
     ):
         history = _history(metrics, name)
-        if history:
+        if len(history) == 1:
+            lines.append(f"{words}: {history[0][1]:.4f}")
+        elif history:
             lines.append(f"{words}: {history[0][1]:.4f} before, {history[-1][1]:.4f} after")
     videos = sorted(folder.media.glob("*.mp4"))
     if videos:
