@@ -1,7 +1,5 @@
 """Experience of one split, on disk and in memory, in step."""
 
-from typing import Any
-
 import torch
 from tqdm import tqdm
 
@@ -47,6 +45,3 @@ class ExperienceStore:
         count, where = self.dataset.num_episodes, self.dataset.directory.name
         for episode in tqdm(self.dataset.episodes(), f"Loading {where} data", count, leave=False, delay=1):
             self.replay.add_episode(episode)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.dataset.state_dict()

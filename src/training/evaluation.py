@@ -39,23 +39,22 @@ def evaluate_world_model(parts: Parts, config: TrainerConfig, replay: Replay) ->
     return results
 
 
-def film(parts: Parts, config: TrainerConfig, replay: Replay, path: Path) -> bool:
+def film(parts: Parts, config: TrainerConfig, replay: Replay, path: Path) -> None:
     """Write a film of some scenes, real on the left, imagined under the same actions on the right.
 
-    Scenes follow each other, with the real frames that both sides start from in front. Returns whether there was an
-    episode long enough to show.
+    Scenes follow each other, with the real frames that both sides start from in front. Without an
+    episode that is long enough, there is no film.
     """
     n = parts.agent.denoiser.num_steps_conditioning
     num_steps = min(config.evaluation.video_steps, int(replay.episode_lengths.max()) - n)
     if num_steps < 1:
-        return False
+        return
     batch = replay.gather(_choose_scenes(replay, n + num_steps)).to(parts.device)
     sampler = DiffusionSampler(parts.agent.denoiser, config.world_model_env.diffusion_sampler)
     given = batch.obs[:, :n]
     imagined = imagine(sampler, given, batch.act[:, : n + num_steps - 1])
     columns = {"real": batch.obs, "imagined": torch.cat((given, imagined), dim=1)}
     write_video(label_columns({name: frames.flatten(0, 1) for name, frames in columns.items()}), path)
-    return True
 
 
 def _choose_scenes(replay: Replay, length: int) -> Segments:
