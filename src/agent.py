@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from errors import UserError
 from files import load_tensors, save_tensors
@@ -57,32 +57,41 @@ class Agent(nn.Module):
         save_tensors({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}, path)
 
     def load(self, path: Path, components: tuple[str, ...] = COMPONENTS) -> None:
-        """Take over the named components' weights from a published checkpoint or one of ours.
+        """Take over the named components' weights from a file; raises UserError when they were made for others."""
+        self.take(read_weights(path), str(path), components)
 
-        Raises UserError when the file is missing or unreadable, or was made for other networks.
-        """
-        stored = load_tensors(Path(path))
-        if isinstance(stored, dict) and isinstance(stored.get("agent"), dict):
-            stored = stored["agent"]
-        if not isinstance(stored, dict) or not all(torch.is_tensor(value) for value in stored.values()):
-            raise UserError(f"{path} holds no agent: it needs to be a dictionary of tensors.")
+    def take(self, weights: dict[str, Tensor], origin: str, components: tuple[str, ...] = COMPONENTS) -> None:
+        """Take over weights as `read_weights` returns them; `origin` is what an error calls them."""
         for component in components:
             prefix = f"{component}."
-            weights = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
-            _load_exactly(getattr(self, component), weights, component, path)
+            own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+            _load_exactly(getattr(self, component), own, component, origin)
 
 
-def _load_exactly(module: nn.Module, weights: dict[str, torch.Tensor], component: str, path: Path) -> None:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The flat dictionary `<component>.<parameter>` of a published checkpoint, or one of ours, or a `state.pt`.
+
+    Raises UserError when the file is missing or unreadable, or holds something else.
+    """
+    stored = load_tensors(Path(path))
+    if isinstance(stored, dict) and isinstance(stored.get("agent"), dict):
+        stored = stored["agent"]
+    if not isinstance(stored, dict) or not all(torch.is_tensor(value) for value in stored.values()):
+        raise UserError(f"{path} holds no agent: it needs to be a dictionary of tensors.")
+    return stored
+
+
+def _load_exactly(module: nn.Module, weights: dict[str, Tensor], component: str, origin: str) -> None:
     own = module.state_dict()
     if not weights:
-        raise UserError(f"{path} has no weights of the {component}.")
+        raise UserError(f"{origin} has no weights of the {component}.")
     missing = sorted(own.keys() - weights.keys())
     foreign = sorted(weights.keys() - own.keys())
     if missing or foreign:
         what = f"lacks {component}.{missing[0]}" if missing else f"also has {component}.{foreign[0]}"
-        raise UserError(f"{path} does not fit this agent: it {what}. Its networks have another configuration.")
+        raise UserError(f"{origin} does not fit this agent: it {what}. Its networks have another configuration.")
     for name, value in own.items():
         if weights[name].shape != value.shape:
             seen, wanted = tuple(weights[name].shape), tuple(value.shape)
-            raise UserError(f"{path} does not fit this agent: {component}.{name} is {seen} there, {wanted} here.")
+            raise UserError(f"{origin} does not fit this agent: {component}.{name} is {seen} there, {wanted} here.")
     module.load_state_dict(weights)

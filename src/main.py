@@ -7,7 +7,6 @@ import functools
 import os
 import secrets
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 # Hydra prints its own, longer messages unless it is told to pass errors on.
@@ -16,14 +15,12 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from component import LossNotFinite
-from errors import UserError
-from files import load_tensors, raise_if_disk_full
-from run.config import one_line, register_resolvers
+from files import load_tensors
+from run.config import register_resolvers
+from run.door import explain, fail
 from run.folder import RunFolder
 from run.interrupt import Interrupted
 from run.ranks import Ranks, run_ranks
@@ -31,16 +28,18 @@ from trainer import Trainer
 from training.config import TrainerConfig
 from training.summary import how_to_resume, next_commands, summarize
 
+NOTHING_YET = "Stopped before the first checkpoint: nothing to resume."
+
 
 def main() -> int:
     """The exit code: 0 done, 2 a mistake that the user can mend, 1 a loss that is not finite, 128 + n signal n."""
     register_resolvers()
     if sys.argv[1:2] == ["--resume"]:
-        return _explain(lambda: resume(sys.argv[2:]))
+        return explain(lambda: resume(sys.argv[2:]), NOTHING_YET)
     if int(os.environ.get("RANK", 0)) > 0:
         # Every rank works in the first one's folder: Hydra must not make others.
         sys.argv.append("hydra.run.dir=.")
-    return _explain(lambda: begin() or 0)
+    return explain(lambda: begin() or 0, NOTHING_YET)
 
 
 @hydra.main(version_base="1.3", config_path="../config", config_name="trainer")
@@ -52,7 +51,7 @@ def begin(config: DictConfig) -> None:
         if config[section][key] is not None:
             config[section][key] = str(Path(config[section][key]).expanduser().resolve())
     path = Path(HydraConfig.get().runtime.output_dir)
-    code = _explain(lambda: run_ranks(config.common.device, functools.partial(_train, config, path, True)))
+    code = explain(lambda: run_ranks(config.common.device, functools.partial(_train, config, path, True)), NOTHING_YET)
     # Not an exception, which Hydra would comment on; with `-m`, the runs behind this one are left out.
     if code != 0:
         sys.exit(code)
@@ -75,7 +74,7 @@ def resume(arguments: list[str]) -> int:
 def _train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
     """Train on one rank, whose process may have been started for it alone."""
     register_resolvers()
-    return _explain(lambda: _train_in_folder(config, path, is_new, ranks))
+    return explain(lambda: _train_in_folder(config, path, is_new, ranks), NOTHING_YET)
 
 
 def _train_in_folder(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
@@ -101,32 +100,10 @@ def _train_in_folder(config: DictConfig, path: Path, is_new: bool, ranks: Ranks)
         good = (
             f"The last good checkpoint is {folder.state}." if folder.state.exists() else "There is no checkpoint yet."
         )
-        return _fail(f"{error} {good}", 1)
+        return fail(f"{error} {good}", 1)
     if ranks.is_first:
         print(f"\n{summarize(folder)}\n{next_commands(folder)}", flush=True)
     return 0
-
-
-def _explain(work: Callable[[], int]) -> int:
-    """Do work; what the user can mend becomes one line and exit code 2."""
-    try:
-        return work()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
-        return _fail(f"error: {one_line(cause)}", 2)
-    except OSError as error:
-        try:
-            raise_if_disk_full(error, Path(error.filename or "a file"))
-        except UserError as full:
-            return _fail(f"error: {full}", 2)
-        raise
-    except KeyboardInterrupt:
-        return _fail("Stopped before the first checkpoint: nothing to resume.", 130)
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"\n{message}", file=sys.stderr, flush=True)
-    return code
 
 
 if __name__ == "__main__":

@@ -38,13 +38,24 @@ class Dataset:
         """
         if not Path(directory).is_dir():
             raise UserError(f"There is no data set: the folder {directory} does not exist.")
+        dataset = cls._read(directory)
+        if dataset.num_episodes == 0:
+            raise UserError(f"The data set in {directory} is empty.")
+        return dataset
+
+    @classmethod
+    def open_if_any(cls, directory: Path) -> "Dataset | None":
+        """An existing data set, or None where there is none or an empty one."""
+        dataset = cls._read(directory)
+        return dataset if dataset.num_episodes > 0 else None
+
+    @classmethod
+    def _read(cls, directory: Path) -> "Dataset":
         dataset = cls(directory)
         if dataset.info_path.is_file():
             dataset.load_state_dict(load_tensors(dataset.info_path))
         else:
             dataset._count_files()
-        if dataset.num_episodes == 0:
-            raise UserError(f"The data set in {directory} is empty.")
         return dataset
 
     @property

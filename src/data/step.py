@@ -23,7 +23,8 @@ class Step:
 
     `obs` uint8 (b, c, h, w) is what to act on next: where `end` or `trunc` is set it starts a new episode, and
     `final_obs` holds the last frame of the one before (elsewhere `final_obs` equals `obs`). `rew` float32 (b),
-    `end` and `trunc` bool (b). `history` as in `Start`, defined where an episode started.
+    `end` and `trunc` bool (b). `history` as in `Start`, defined where an episode started. `trajectory`: where frames
+    are sampled, what they were on the way from noise to `final_obs`, float32 (b, c, h, w) each.
     """
 
     obs: Tensor
@@ -32,6 +33,7 @@ class Step:
     trunc: Tensor
     final_obs: Tensor
     history: Tensor | None = None
+    trajectory: list[Tensor] | None = None
 
     @property
     def dead(self) -> Tensor:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
-from ale_py import ALEInterface, LoggerMode
+from ale_py import ALEInterface, LoggerMode, roms
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
@@ -18,12 +18,13 @@ FRAME_SKIP = 4
 class AtariConfig:
     """A game by its id, `<Game>NoFrameskip-v4` or (with that id's sticky actions) `ALE/<Game>-v5`.
 
-    `size` is the frame's height and width, `done_on_life_loss` ends an episode (not the game) with each life,
-    `noop_max` bounds the random waiting at the start, and `max_episode_steps` the length of a game.
+    `size` is the frame's height and width (None keeps the game's own), `done_on_life_loss` ends an episode (not the
+    game) with each life, `noop_max` bounds the random waiting at the start, and `max_episode_steps` the length of a
+    game.
     """
 
     id: str
-    size: int = 64
+    size: int | None = 64
     done_on_life_loss: bool = False
     noop_max: int = 30
     max_episode_steps: int = 27_000
@@ -35,12 +36,13 @@ class AtariEmulators:
     def __init__(self, config: AtariConfig, num_envs: int) -> None:
         rom, sticky_actions = parse_atari_id(config.id)
         ALEInterface.setLoggerMode(LoggerMode.Error)
+        height, width, self.action_names = _read_rom(rom)
         self.num_envs = num_envs
         self._env = AtariVectorEnv(
             rom,
             num_envs,
-            img_height=config.size,
-            img_width=config.size,
+            img_height=config.size or height,
+            img_width=config.size or width,
             grayscale=False,
             stack_num=1,
             frameskip=FRAME_SKIP,
@@ -72,6 +74,13 @@ class AtariEmulators:
 
     def close(self) -> None:
         self._env.close()
+
+
+def _read_rom(rom: str) -> tuple[int, int, tuple[str, ...]]:
+    """Height and width of the game's own frames, and the names of its minimal action set."""
+    emulator = ALEInterface()
+    emulator.loadROM(roms.get_rom_path(rom))
+    return *emulator.getScreenDims(), tuple(action.name for action in emulator.getMinimalActionSet())
 
 
 def parse_atari_id(env_id: str) -> tuple[str, float]:

@@ -17,10 +17,13 @@ from errors import UserError, near_matches
 
 @dataclass(frozen=True)
 class GymConfig:
-    """An environment by its id, also `module:Id`; `options` go to `gymnasium.make`; frames are resized to `size`."""
+    """An environment by its id, also `module:Id`; `options` go to `gymnasium.make`.
+
+    Frames are resized to `size` (None keeps their own).
+    """
 
     id: str
-    size: int = 64
+    size: int | None = 64
     max_episode_steps: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -34,6 +37,7 @@ class GymEmulators:
         self._envs = SyncVectorEnv([lambda: make_with_images(config)] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
         self.num_actions = int(self._envs.single_action_space.n)
         self._first_action = int(self._envs.single_action_space.start)
+        self.action_names = _action_names(self._envs.envs[0].unwrapped, self.num_actions)
 
     def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         obs, _ = self._envs.reset(seed=seeds.tolist(), options={"reset_mask": mask})
@@ -53,7 +57,7 @@ class GymEmulators:
             frames = frames.transpose(0, 2, 3, 1)
         if frames.shape[-1] == 1:
             frames = frames.repeat(3, axis=-1)
-        if frames.shape[1:3] == (self._size, self._size):
+        if self._size is None or frames.shape[1:3] == (self._size, self._size):
             return frames.copy()
         pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
         resized = interpolate(pixels, size=(self._size, self._size), mode="area")
@@ -91,6 +95,13 @@ def _make(config: GymConfig, **options: Any) -> gymnasium.Env:
         raise UserError(f"env.train.id={config.id} cannot be made: {error}. Is its package installed?") from None
     except (gymnasium.error.Error, TypeError) as error:
         raise UserError(f"env.train.id={config.id} cannot be made: {' '.join(str(error).split())}") from None
+
+
+def _action_names(env: gymnasium.Env, num_actions: int) -> tuple[str, ...]:
+    """What the environment calls its actions, where it says so, else their numbers."""
+    if hasattr(env, "get_action_meanings"):
+        return tuple(str(name) for name in env.get_action_meanings())
+    return tuple(str(action) for action in range(num_actions))
 
 
 def _hint(env_id: str) -> str:

@@ -33,6 +33,7 @@ class Emulators(Protocol):
 
     num_envs: int
     num_actions: int
+    action_names: tuple[str, ...]
 
     def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """Reset the masked games with their seeds; returns the frames of all, uint8 (b, h, w, c)."""
@@ -55,6 +56,7 @@ class RealEnv:
         self.device = device
         self.num_envs = emulators.num_envs
         self.num_actions = emulators.num_actions
+        self.action_names = emulators.action_names
         self._games = np.zeros(self.num_envs, np.int64)
         self._actions: list[list[int]] = [[] for _ in range(self.num_envs)]
 

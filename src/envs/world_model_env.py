@@ -1,5 +1,6 @@
 """The imagined environment: a diffusion model for frames, a recurrent one for rewards and ends."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +95,7 @@ class WorldModelEnv:
         """Imagine the answer to actions (b). `history` of the result is in [-1, 1], as padding may be in it."""
         now = self._now
         acts = torch.cat((now.act[:, :-1], act[:, None]), dim=1)
-        frame, _ = self.sampler.sample(now.obs, acts)
+        frame, trajectory = self.sampler.sample(now.obs, acts)
         final_obs = to_bytes(frame)
         next_obs = to_unit_range(final_obs)[:, None]
         logits_rew, logits_end, (hx, cx) = self.rew_end_model.predict(
@@ -111,7 +112,7 @@ class WorldModelEnv:
         kept = zip((fresh.obs, fresh.act, fresh.hx, fresh.cx), shifted, strict=True)
         self._now = _Starts(*[_where(dead, restarted, going_on) for restarted, going_on in kept])
         self._age = torch.where(dead, 0, age)
-        return Step(to_bytes(self._now.obs[:, -1]), rew, end, trunc, final_obs, history=fresh.obs[:, :-1])
+        return Step(to_bytes(self._now.obs[:, -1]), rew, end, trunc, final_obs, fresh.obs[:, :-1], trajectory)
 
     def state_dict(self) -> dict[str, Any]:
         tensors = {"used": self._used, "age": self._age}
@@ -136,10 +137,12 @@ class WorldModelEnv:
 
     def _burn_in(self, batch: Batch) -> _Starts:
         obs, act = batch.frames, batch.act
-        if obs.size(1) == 1:
-            hx = obs.new_zeros(len(obs), self.rew_end_model.config.lstm_dim)
-            return _Starts(obs, act, hx, hx.clone())
-        *_, (hx, cx) = self.rew_end_model.predict(obs[:, :-1], act[:, :-1], obs[:, 1:])
+        memory = obs.new_zeros(1, len(obs), self.rew_end_model.config.lstm_dim)
+        hx, cx = memory, memory
+        # Transition by transition, as in `step`: the network sees one shape only, and compiles once.
+        for this, following in itertools.pairwise(range(obs.size(1))):
+            at, behind = obs[:, this : this + 1], obs[:, following : following + 1]
+            *_, (hx, cx) = self.rew_end_model.predict(at, act[:, this : this + 1], behind, (hx, cx))
         return _Starts(obs, act, hx[0], cx[0])
 
     def _next_starts(self, mask: Tensor) -> _Starts:

@@ -7,8 +7,8 @@ import torch
 from errors import UserError
 
 
-def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device that `common.device` names: auto, cpu, mps, cuda, cuda:N, or all (one GPU a rank).
+def choose_device(name: str, local_rank: int = 0, setting: str = "common.device=") -> torch.device:
+    """The device that a setting names: auto, cpu, mps, cuda, cuda:N, or all (one GPU a rank).
 
     Raises UserError for a device that this machine does not have.
     """
@@ -18,18 +18,18 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device("cuda" if name == "all" else name)
     except RuntimeError:
-        raise UserError(f"common.device={name} is unknown: use auto, cpu, mps, cuda, cuda:N or all.") from None
+        raise UserError(f"{setting}{name} is unknown: use auto, cpu, mps, cuda, cuda:N or all.") from None
     if device.type == "cpu":
         return device
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"common.device={name}, but PyTorch sees no CUDA GPU here. Use common.device=cpu (or auto).")
+        raise UserError(f"{setting}{name}, but PyTorch sees no CUDA GPU here. Use {setting}cpu (or auto).")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise UserError(f"common.device={name}, but there are only {count} GPUs here: cuda:0 to cuda:{count - 1}.")
+        raise UserError(f"{setting}{name}, but there are only {count} GPUs here: cuda:0 to cuda:{count - 1}.")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("common.device=mps, but PyTorch sees no Apple GPU here. Use common.device=cpu (or auto).")
+        raise UserError(f"{setting}mps, but PyTorch sees no Apple GPU here. Use {setting}cpu (or auto).")
     if device.type not in ("cuda", "mps"):
-        raise UserError(f"common.device={name} is not supported: use auto, cpu, mps, cuda, cuda:N or all.")
+        raise UserError(f"{setting}{name} is not supported: use auto, cpu, mps, cuda, cuda:N or all.")
     return _with_index(device, local_rank)
 
 

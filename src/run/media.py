@@ -1,5 +1,6 @@
 """Pictures and videos of a run, for people who would rather look than read."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -9,23 +10,46 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from errors import UserError
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 
-def write_video(frames: np.ndarray, path: Path, fps: int = 15) -> None:
-    """Write uint8 frames (t, h, w, 3) as an H.264 film that browsers play. The name appears when the film is whole."""
+def write_video(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, fps: int = 15) -> None:
+    """Write uint8 frames (h, w, 3), all of the given (height, width), as they come.
+
+    An `.mp4` is H.264, as browsers play it; a `.gif` goes round for ever. The name appears when the film is whole.
+    Raises UserError for another kind of file.
+    """
+    writers = {".mp4": _write_mp4, ".gif": _write_gif}
+    if path.suffix.lower() not in writers:
+        raise UserError(f"{path} cannot be written: a film's name ends in .mp4 or .gif.")
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = frames.shape[1:3]
+    try:
+        writers[path.suffix.lower()](frames, size, beside, fps)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write_mp4(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, fps: int) -> None:
+    height, width = size
     writer = imageio_ffmpeg.write_frames(
-        str(beside), (width, height), fps=fps, codec="libx264", quality=8, macro_block_size=2, ffmpeg_log_level="error"
+        str(path), (width, height), fps=fps, codec="libx264", quality=8, macro_block_size=2, ffmpeg_log_level="error"
     )
     writer.send(None)
-    for frame in np.ascontiguousarray(frames):
-        writer.send(frame)
-    writer.close()
-    beside.replace(path)
+    try:
+        for frame in frames:
+            writer.send(np.ascontiguousarray(frame))
+    finally:
+        writer.close()
+
+
+def _write_gif(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, fps: int) -> None:
+    images = (Image.fromarray(frame) for frame in frames)
+    next(images).save(path, save_all=True, append_images=images, duration=round(1000 / fps), loop=0)
 
 
 def label_columns(columns: dict[str, Tensor], height: int = 256) -> np.ndarray:

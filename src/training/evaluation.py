@@ -54,7 +54,8 @@ def film(parts: Parts, config: TrainerConfig, replay: Replay, path: Path) -> Non
     given = batch.obs[:, :n]
     imagined = imagine(sampler, given, batch.act[:, : n + num_steps - 1])
     columns = {"real": batch.obs, "imagined": torch.cat((given, imagined), dim=1)}
-    write_video(label_columns({name: frames.flatten(0, 1) for name, frames in columns.items()}), path)
+    frames = label_columns({name: frames.flatten(0, 1) for name, frames in columns.items()})
+    write_video(frames, frames.shape[1:3], path)
 
 
 def _choose_scenes(replay: Replay, length: int) -> Segments:

@@ -1,0 +1,74 @@
+"""How fast imagination and the real game can be played, and what the time goes to."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from envs import WorldModelEnv
+from game.painter import Painter
+from game.play_env import PlayEnv
+
+WARM_UP = 5
+
+
+class Stopwatch:
+    """Adds up the time of named calls, with the device's work in it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = device
+
+    def wrap(self, owner: Any, method: str, name: str) -> None:
+        """Time every call of an object's method under that name."""
+        setattr(owner, method, self._timed(getattr(owner, method), name))
+
+    def _timed(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            started = self.now()
+            result = call(*args, **kwargs)
+            self.seconds[name] = self.seconds.get(name, 0.0) + self.now() - started
+            return result
+
+        return timed
+
+    def now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+def measure(play: PlayEnv, painter: Painter, num_steps: int, device: torch.device) -> str:
+    """Play that many steps in each world; a table of frames per second and the share of each part."""
+    lines = []
+    stopwatch = Stopwatch(device)
+    stopwatch.wrap(painter, "paint", "drawing")
+    stopwatch.wrap(play.policy, "predict", "policy")
+    for world in play.worlds:
+        if isinstance(world.env, WorldModelEnv):
+            stopwatch.wrap(world.env.sampler, "sample", "denoiser")
+            stopwatch.wrap(world.env.rew_end_model, "predict", "reward and end model")
+        else:
+            stopwatch.wrap(world.env, "step", "emulator")
+    for world in play.worlds:
+        for _ in range(WARM_UP):
+            play.tick([])
+        stopwatch.seconds.clear()
+        started = stopwatch.now()
+        for _ in tqdm(range(num_steps), world.label, leave=False):
+            play.tick([])
+            painter.paint(play.view())
+        lines += _report(world.label, num_steps, stopwatch.now() - started, stopwatch.seconds)
+        play.press("right")
+    play.close()
+    return "\n".join(lines)
+
+
+def _report(label: str, num_steps: int, total: float, seconds: dict[str, float]) -> list[str]:
+    parts = {**seconds, "other": total - sum(seconds.values())}
+    lines = [f"{label}: {num_steps / total:.1f} frames per second, {1000 * total / num_steps:.1f} ms a frame"]
+    for name, spent in sorted(parts.items(), key=lambda part: -part[1]):
+        lines.append(f"  {name:<22}{1000 * spent / num_steps:8.2f} ms {spent / total:6.1%}")
+    return lines

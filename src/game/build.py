@@ -1,0 +1,102 @@
+"""From a source to worlds that can be played."""
+
+import sys
+from dataclasses import dataclass, replace
+
+import torch
+
+from envs import RealEnv, WorldModelEnv, make_env
+from errors import UserError
+from game.keys import ActionKeys
+from game.play_env import PlayEnv, World
+from game.recorder import Recorder
+from game.source import EnvConfig, Source
+from game.starts import open_starts
+
+NUM_STARTS_AT_ONCE = 4
+LABELS = {"wm": "world model", "test": "real (test)", "train": "real (train)"}
+
+
+@dataclass(frozen=True)
+class PlayConfig:
+    """Where to begin (`env`: wm, test or train; None for the first there is), who acts, and what is recorded."""
+
+    env: str | None = None
+    controller: str = "policy"
+    horizon: int = 50
+    seed: int = 0
+    record: bool = False
+    store_denoising_trajectory: bool = False
+    store_original_obs: bool = False
+
+
+def build_play_env(source: Source, config: PlayConfig, device: torch.device) -> PlayEnv:
+    """Make the worlds; raises UserError when the one to begin in cannot be had."""
+    agent = source.agent.to(device, memory_format=torch.channels_last)
+    worlds = _real_worlds(source, config, device)
+    starts = None
+    if source.has_world_model or config.controller == "replay":
+        starts = open_starts(source, device, config.seed)
+    if source.has_world_model:
+        settings = replace(source.world_model_env, horizon=config.horizon, num_batches_to_preload=NUM_STARTS_AT_ONCE)
+        env = WorldModelEnv(agent.denoiser, agent.rew_end_model, starts, settings, num_envs=1)
+        worlds.insert(0, World("wm", LABELS["wm"], env))
+    worlds = _begin_with(config.env, worlds, source)
+    real = next((world.env for world in worlds if isinstance(world.env, RealEnv)), None)
+    names = real.action_names if real is not None else tuple(map(str, range(source.num_actions)))
+    recorder = Recorder(source.dataset_folders[0]) if config.record else None
+    return PlayEnv(
+        worlds,
+        agent.actor_critic,
+        ActionKeys(names),
+        config.controller,
+        starts,
+        recorder,
+        config.store_denoising_trajectory,
+    )
+
+
+def action_names(config: EnvConfig) -> tuple[str, ...]:
+    """What a game calls its actions; nothing where the game is not here."""
+    try:
+        env = make_env(config, 1, 0, torch.device("cpu"))
+    except UserError:
+        return ()
+    env.close()
+    return env.action_names
+
+
+def _real_worlds(source: Source, config: PlayConfig, device: torch.device) -> list[World]:
+    """The real games; where the agent's was never one (data from elsewhere, a module that is not here), none."""
+    worlds = []
+    for name, env_config in (("test", source.env_test), ("train", source.env_train)):
+        try:
+            env = make_env(env_config, 1, config.seed, device)
+        except UserError as error:
+            print(f"warning: there is no real environment here. {error}", file=sys.stderr)
+            return []
+        if env.num_actions != source.num_actions:
+            known = f"{env_config.id} has {env.num_actions} actions, the agent {source.num_actions}"
+            print(f"warning: there is no real environment here. {known}.", file=sys.stderr)
+            return []
+        worlds.append(World(name, LABELS[name], env, _original(env_config, config)))
+    return worlds
+
+
+def _original(env_config: EnvConfig, config: PlayConfig) -> RealEnv | None:
+    """The same games from the same seeds, in the size in which they draw themselves."""
+    if not config.store_original_obs:
+        return None
+    return make_env(replace(env_config, size=None), 1, config.seed, torch.device("cpu"))
+
+
+def _begin_with(name: str | None, worlds: list[World], source: Source) -> list[World]:
+    names = [world.name for world in worlds]
+    if not worlds:
+        raise UserError(f"{source.folder} was trained without a world model, and its real environment is not here.")
+    if name is None:
+        return worlds
+    if name not in names:
+        raise UserError(f"--env {name} cannot be had here: there is {', '.join(names)}.")
+    place = names.index(name)
+    return worlds[place:] + worlds[:place]

@@ -1,0 +1,40 @@
+"""The window's pictures as a film, made without a window."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from game.painter import Painter, to_array
+from game.view import Field, Playable
+from run.interrupt import Interrupts
+from run.media import write_video
+
+
+def make_film(
+    playable: Playable, painter: Painter, path: Path, num_steps: int, fps: int, interrupts: Interrupts
+) -> int:
+    """Write a film of that many steps, or as many as there were at a Ctrl-C; returns how many.
+
+    All pictures need the size of the first one.
+    """
+    rate = Field("fps", f"{fps}", 13)
+    count = 0
+
+    def pictures() -> Iterator[np.ndarray]:
+        nonlocal count
+        for _ in tqdm(range(num_steps), path.name):
+            if interrupts.received is not None:
+                return
+            playable.tick([])
+            count += 1
+            yield to_array(painter.paint(playable.view(), rate))
+
+    try:
+        first = to_array(painter.paint(playable.view(), rate))
+        write_video(itertools.chain([first], pictures()), first.shape[:2], path, fps)
+    finally:
+        playable.close()
+    return count

@@ -1,0 +1,121 @@
+"""From a view to a picture: the same in a window and in a film."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+
+import matplotlib
+import numpy as np
+import pygame
+from torch import Tensor
+
+from game.view import Bar, Field, View
+
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf"
+BACKGROUND, DIM, BRIGHT, ACCENT = (22, 22, 27), (140, 140, 150), (240, 240, 240), (255, 176, 32)
+LEAST_WIDTH = 320
+MARGIN = 6
+BAR_HEIGHT = 36
+GAP = 2
+
+
+class Painter:
+    """Draws frames as large a multiple as fits into `size` pixels, below a header."""
+
+    def __init__(self, size: int, has_header: bool = True) -> None:
+        pygame.font.init()
+        self._size = size
+        self._has_header = has_header
+
+    def paint(self, view: View, *more: Field) -> pygame.Surface:
+        """The picture of a view; `more` fields stand behind its own."""
+        height, width = view.frame.shape[-2:]
+        scale = max(1, min(self._size // height, self._size // width))
+        full = max(width * scale, LEAST_WIDTH) // 2 * 2
+        fields = (*view.fields, *more)
+        font = _font(15 if full >= 480 else 12)
+        rows = _lay_out(fields, (full - 2 * MARGIN) // font.size("0")[0])
+        header = self._header_height(len(rows), bool(view.bars), font)
+        thumbnail = full // max(4, len(view.strip)) // 2 * 2 if view.strip else 0
+        picture = pygame.Surface((full, header + (height * scale + 1) // 2 * 2 + thumbnail))
+        picture.fill(BACKGROUND)
+        if self._has_header:
+            _draw_header(picture, rows, view.bars, font)
+        picture.blit(_enlarge(view.frame, (width * scale, height * scale)), ((full - width * scale) // 2, header))
+        for place, frame in enumerate(view.strip):
+            small = _enlarge(frame, (thumbnail - 2, thumbnail - 2))
+            picture.blit(small, (place * thumbnail + 1, picture.get_height() - thumbnail + 1))
+        if view.message:
+            band = _text(font, f" {view.message} ", ACCENT)
+            picture.blit(band, (MARGIN, header + height * scale - band.get_height() - MARGIN))
+        return picture
+
+    def _header_height(self, num_rows: int, has_bars: bool, font: pygame.font.Font) -> int:
+        if not self._has_header:
+            return 0
+        bars = BAR_HEIGHT + font.get_linesize() if has_bars else 0
+        return (2 * MARGIN + num_rows * font.get_linesize() + bars) // 2 * 2
+
+
+def to_array(picture: pygame.Surface) -> np.ndarray:
+    """The picture as uint8 (h, w, 3)."""
+    width, height = picture.get_size()
+    return np.frombuffer(pygame.image.tobytes(picture, "RGB"), np.uint8).reshape(height, width, 3)
+
+
+def _lay_out(fields: tuple[Field, ...], columns: int) -> list[list[tuple[int, Field]]]:
+    """Rows of (column, field), as many fields a row as fit with the widths they reserve."""
+    rows, column = [[]], 0
+    for field in fields:
+        if rows[-1] and column + field.width > columns:
+            rows.append([])
+            column = 0
+        rows[-1].append((column, field))
+        column += field.width + GAP
+    return rows
+
+
+def _draw_header(
+    picture: pygame.Surface, rows: list[list[tuple[int, Field]]], bars: tuple[Bar, ...], font: pygame.font.Font
+) -> None:
+    advance, line = font.size("0")[0], font.get_linesize()
+    for row, fields in enumerate(rows):
+        for column, field in fields:
+            x, y = MARGIN + column * advance, MARGIN + row * line
+            if field.label:
+                picture.blit(_text(font, field.label, DIM), (x, y))
+                x += (len(field.label) + 1) * advance
+            picture.blit(_text(font, field.value, BRIGHT), (x, y))
+    if bars:
+        _draw_bars(picture, bars, font, MARGIN + len(rows) * line)
+
+
+def _draw_bars(picture: pygame.Surface, bars: tuple[Bar, ...], font: pygame.font.Font, top: int) -> None:
+    room = (picture.get_width() - 2 * MARGIN) / len(bars)
+    for place, bar in enumerate(bars):
+        left, width = round(MARGIN + place * room), max(2, round(min(room, 60)) - 3)
+        pygame.draw.rect(picture, (48, 48, 56), (left, top, width, BAR_HEIGHT))
+        height = round(bar.share * BAR_HEIGHT)
+        colour = ACCENT if bar.is_chosen else (90, 150, 220)
+        pygame.draw.rect(picture, colour, (left, top + BAR_HEIGHT - height, width, height))
+        sign = _text(font, bar.sign, ACCENT if bar.is_chosen else DIM)
+        picture.blit(sign, (left + (width - sign.get_width()) // 2, top + BAR_HEIGHT))
+
+
+def _enlarge(frame: Tensor, size: tuple[int, int]) -> pygame.Surface:
+    """A uint8 frame (c, h, w), grey or RGB, as sharp squares."""
+    rgb = frame.expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy()
+    small = pygame.image.frombuffer(rgb.tobytes(), rgb.shape[1::-1], "RGB")
+    return pygame.transform.scale(small, size)
+
+
+@lru_cache
+def _font(pixels: int) -> pygame.font.Font:
+    return pygame.font.Font(str(FONT), pixels)
+
+
+@lru_cache(maxsize=1024)
+def _text(font: pygame.font.Font, text: str, colour: tuple[int, int, int]) -> pygame.Surface:
+    return font.render(text, True, colour, BACKGROUND)

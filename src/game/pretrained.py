@@ -1,0 +1,94 @@
+"""Published weights from the Hugging Face Hub, as something to play."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from omegaconf import DictConfig, OmegaConf
+
+from agent import read_weights
+from errors import UserError, near_matches
+from game.source import Source, make_source
+
+REPOSITORY = "eloialonso/diamond"
+GAMES = [
+    *("Alien", "Amidar", "Assault", "Asterix", "BankHeist", "BattleZone", "Boxing", "Breakout", "ChopperCommand"),
+    *("CrazyClimber", "DemonAttack", "Freeway", "Frostbite", "Gopher", "Hero", "Jamesbond", "Kangaroo", "Krull"),
+    *("KungFuMaster", "MsPacman", "Pong", "PrivateEye", "Qbert", "RoadRunner", "Seaquest", "UpNDown"),
+]
+"""The 26 games of Atari 100k."""
+
+
+def load_pretrained(game: str, local_copy: Path | None, outputs: Path) -> Source:
+    """Download (or find in the cache, or in a local copy of the repository) the weights of a game.
+
+    Starts and recordings go to `outputs/pretrained/<Game>`. Raises UserError when neither the network nor
+    the cache has the files.
+    """
+    fetch = _from_local_copy(local_copy) if local_copy is not None else _from_hub
+    weights = fetch(f"atari_100k/models/{game}.pt")
+    agent, env = [fetch(f"atari_100k/config/{name}") for name in ("agent/default.yaml", "env/atari.yaml")]
+    config = _compose(agent, env, game)
+    return make_source(pretrained_folder(outputs, game), weights, read_weights(weights), config)
+
+
+def pretrained_folder(outputs: Path, game: str) -> Path:
+    return outputs / "pretrained" / game
+
+
+def find_game(word: str) -> str:
+    """A game by its name, in any case, with or without `NoFrameskip-v4`, or by its number in the menu."""
+    word = word.strip().removesuffix("NoFrameskip-v4")
+    if word.isdigit() and 1 <= int(word) <= len(GAMES):
+        return GAMES[int(word) - 1]
+    for game in GAMES:
+        if game.lower() == word.lower():
+            return game
+    raise UserError(
+        f"There are no published weights of {word or 'a game without a name'}: the games are 1 to {len(GAMES)}, "
+        f"{', '.join(GAMES)}.{near_matches(word, GAMES)}"
+    )
+
+
+def ask_for_game() -> str:
+    """Show the numbered menu and read a number or a name."""
+    width, rows = max(map(len, GAMES)) + 6, -(-len(GAMES) // 3)
+    for row in range(rows):
+        cells = [f"{number + 1:3d} {GAMES[number]}" for number in range(row, len(GAMES), rows)]
+        print("".join(cell.ljust(width) for cell in cells).rstrip())
+    try:
+        return find_game(input("Game (number or name): "))
+    except EOFError:
+        raise UserError("No game was chosen: name one, as in --pretrained Breakout.") from None
+
+
+def _compose(agent: Path, env: Path, game: str) -> DictConfig:
+    """The two files under the names by which they refer to each other. Reading them runs nothing."""
+    config = OmegaConf.create({"agent": OmegaConf.load(agent), "env": OmegaConf.load(env)})
+    config.env.train.id = f"{game}NoFrameskip-v4"
+    return config
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        return Path(hf_hub_download(REPOSITORY, name))
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+        raise UserError(
+            f"{name} of {REPOSITORY} is not in the cache, and the Hugging Face Hub cannot be reached. Connect to the "
+            "network once; later it is found without."
+        ) from None
+    except EntryNotFoundError:
+        raise UserError(f"{REPOSITORY} on the Hugging Face Hub has no file {name}.") from None
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{name} of {REPOSITORY} could not be downloaded: {reason}") from None
+
+
+def _from_local_copy(folder: Path) -> Callable[[str], Path]:
+    def find(name: str) -> Path:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} is no copy of {REPOSITORY}: it has no {name}.")
+        return folder / name
+
+    return find

@@ -1,0 +1,203 @@
+"""What there is to play: the networks and environments of a run folder, ours or of the published layout."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from agent import AGENT_TARGETS, Agent, AgentConfig, read_weights
+from envs import ENV_TARGETS, AtariConfig, GymConfig, WorldModelEnvConfig
+from errors import UserError
+from models.actor_critic import ActorCriticConfig
+from models.diffusion import DenoiserConfig, InnerModelConfig
+from models.rew_end_model import RewEndModelConfig
+from run.config import build, build_as
+from run.folder import PROJECT, RunFolder
+
+EnvConfig = AtariConfig | GymConfig
+AGENT_JSON = "agent_config.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Networks, the real environments they learned from, and experience.
+
+    Data sets lie in `dataset_folders`, and new ones are made in the first. `version` names the weights. Without
+    `has_world_model`, only the policy was trained.
+    """
+
+    folder: Path
+    dataset_folders: list[Path]
+    version: str
+    agent: Agent
+    num_actions: int
+    env_train: EnvConfig
+    env_test: EnvConfig
+    world_model_env: WorldModelEnvConfig
+    has_world_model: bool = True
+
+
+def find_run(named: Path | None, needs_weights: bool) -> Path:
+    """The run folder that is meant: the named one, the one that we are in, or the newest in `outputs/`.
+
+    Raises UserError when there is none.
+    """
+    if named is not None:
+        if not is_run(named):
+            raise UserError(f"{named} is not a run folder: it has neither config/trainer.yaml nor {AGENT_JSON}.")
+        return named.resolve()
+    here = Path.cwd()
+    for folder in (here, *here.parents, PROJECT):
+        if is_run(folder):
+            return folder
+    roots = [root / "outputs" for root in dict.fromkeys((here, PROJECT))]
+    runs = [folder for root in roots for folder in _runs_below(root)]
+    if not runs:
+        raise UserError(
+            f"There is no run in {roots[0]}: train one with ./scripts/quickstart.sh, name one with --run DIR, or play "
+            "published weights with --pretrained."
+        )
+    playable = [run for run in runs if _newest_weights(RunFolder(run)) is not None] if needs_weights else runs
+    newest = max(playable or runs, key=lambda run: _description(run).stat().st_mtime)
+    print(f"Newest run: {newest}")
+    return newest
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's, and not this project's, which has a `config/trainer.yaml` too."""
+    return _description(folder).is_file() and not (folder / "config" / "agent").is_dir()
+
+
+def load_source(folder: Path, epoch: int | None, best: bool) -> Source:
+    """Read the configuration and weights of a run; raises UserError for what is missing or does not fit."""
+    path = _choose_weights(RunFolder(folder), epoch, best)
+    weights = read_weights(path)
+    config = load_config(folder)
+    return make_source(folder, path, weights, config, _is_model_free(config))
+
+
+def make_source(
+    folder: Path, path: Path, weights: dict[str, torch.Tensor], config: DictConfig, model_free: bool = False
+) -> Source:
+    """From an `agent` and an `env` node to networks with the weights read from `path`.
+
+    The number of actions is that of the weights; `_target_` resolves by the allow-list only.
+    """
+    actions = weights.get("actor_critic.actor_linear.weight")
+    if actions is None:
+        raise UserError(f"{path} has no weights of the actor_critic: there is nobody to watch.")
+    agent = Agent(build(config.agent, AGENT_TARGETS, num_actions=len(actions)))
+    agent.take(weights, str(path))
+    world_model_env = config.get("world_model_env") or load_defaults("world_model_env")
+    return Source(
+        folder,
+        dataset_folders(folder, config),
+        path.stem,
+        agent.eval(),
+        len(actions),
+        env_config(config.env.train),
+        env_config(config.env.test),
+        build(world_model_env, ENV_TARGETS),
+        not model_free,
+    )
+
+
+def load_config(folder: Path) -> DictConfig:
+    """The settings of a run, as far as playing needs them."""
+    run = RunFolder(folder)
+    if run.config.is_file():
+        config = run.load_config()
+        for name in ("agent", "env"):
+            if name not in config:
+                raise UserError(f"{run.config} has no section {name}.")
+        return config
+    try:
+        return _from_json(json.loads((folder / AGENT_JSON).read_text()))
+    except (json.JSONDecodeError, KeyError) as error:
+        raise UserError(f"{folder / AGENT_JSON} cannot be read: {error!r}.") from None
+
+
+def dataset_folders(folder: Path, config: DictConfig) -> list[Path]:
+    """Where the data sets of a run lie: in the run, and where it was trained on others', there."""
+    folders, static = [folder / "dataset"], OmegaConf.select(config, "static_dataset.path")
+    if static is not None:
+        folders += [Path(static) / "dataset", Path(static)]
+    return folders
+
+
+def env_config(node: DictConfig) -> EnvConfig:
+    """An environment's settings; those of the published system have no `_target_` and are Atari."""
+    content = OmegaConf.to_container(node, resolve=True)
+    if "_target_" in content:
+        return build(node, ENV_TARGETS)
+    known = {field.name for field in fields(AtariConfig)}
+    entries = {name: value for name, value in content.items() if name in known and value is not None}
+    return build_as(AtariConfig, OmegaConf.create(entries))
+
+
+def load_defaults(section: str, name: str = "default") -> DictConfig:
+    """A section of this project's own settings."""
+    return OmegaConf.load(PROJECT / "config" / section / f"{name}.yaml")
+
+
+def _description(folder: Path) -> Path:
+    config = RunFolder(folder).config
+    return config if config.is_file() else folder / AGENT_JSON
+
+
+def _runs_below(root: Path) -> Iterator[Path]:
+    # outputs/<day>/<time>, and outputs/<day>/<time>_sweep/<number>
+    for pattern in ("*/*", "*/*/*"):
+        yield from (folder for folder in root.glob(pattern) if is_run(folder))
+
+
+def _choose_weights(run: RunFolder, epoch: int | None, best: bool) -> Path:
+    versions = sorted(run.agent_versions.glob("agent_epoch_*.pt"))
+    if best:
+        if run.best_agent.is_file():
+            return run.best_agent
+        raise UserError(f"{run.path} has no checkpoints/best.pt: its agent was never evaluated. Leave out --best.")
+    if epoch is not None:
+        if run.agent_version(epoch).is_file():
+            return run.agent_version(epoch)
+        kept = ", ".join(str(int(path.stem.rpartition("_")[2])) for path in versions)
+        raise UserError(f"{run.path} keeps no weights of epoch {epoch}. Kept: {kept or 'none yet'}.")
+    newest = _newest_weights(run)
+    if newest is None:
+        raise UserError(f"{run.path} has no weights yet: its first checkpoint was not written.")
+    return newest
+
+
+def _newest_weights(run: RunFolder) -> Path | None:
+    versions = sorted(run.agent_versions.glob("agent_epoch_*.pt"))
+    return versions[-1] if versions else run.state if run.state.is_file() else None
+
+
+def _is_model_free(config: DictConfig) -> bool:
+    return bool(OmegaConf.select(config, "training.model_free", default=False))
+
+
+def _from_json(content: dict[str, Any]) -> DictConfig:
+    """The widths of a run's networks, as `agent_config.json` lists them, as settings."""
+    targets = {
+        "denoiser": DenoiserConfig,
+        "rew_end_model": RewEndModelConfig,
+        "actor_critic": ActorCriticConfig,
+    }
+    agent = {name: {**content[name], "_target_": _target(kind)} for name, kind in targets.items()}
+    inner_model = {**content["denoiser"]["inner_model"], "_target_": _target(InnerModelConfig)}
+    agent["denoiser"]["inner_model"] = inner_model
+    size = content["actor_critic"]["img_size"]
+    env = {"id": content["env_id"], "size": size}
+    train, test = {**env, "done_on_life_loss": True}, {**env, "done_on_life_loss": False}
+    return OmegaConf.create(
+        {"agent": {"_target_": _target(AgentConfig), **agent}, "env": {"train": train, "test": test}}
+    )
+
+
+def _target(kind: type) -> str:
+    return next(name for name, known in AGENT_TARGETS.items() if known is kind)

@@ -1,0 +1,59 @@
+"""What is shown at one moment, before anything is drawn: the frame, and what is known about it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Field:
+    """A word and its value; `width` characters are kept free for it, so that nothing moves when values change."""
+
+    label: str
+    value: str
+    width: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.label} {self.value}".strip()
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a chart: a sign of one or two characters, a share in [0, 1], and whether it was chosen."""
+
+    sign: str
+    share: float
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """`frame` uint8 (c, h, w); `strip`: frames for a row of small ones below it; `message`: a line for the player."""
+
+    frame: Tensor
+    fields: tuple[Field, ...]
+    bars: tuple[Bar, ...] = ()
+    strip: tuple[Tensor, ...] = ()
+    message: str = ""
+
+
+class Playable(Protocol):
+    """What a window can show. Keys are named as they are written on them: `return`, `up`, `m`, `.`, `page up`, …
+
+    Those in `repeating_keys` are pressed again and again while they are held.
+    """
+
+    repeating_keys: frozenset[str]
+
+    def press(self, key: str) -> None:
+        """A key went down."""
+
+    def tick(self, held: list[str]) -> None:
+        """A moment passed, with these keys held, oldest first."""
+
+    def view(self) -> View: ...
+
+    def close(self) -> None:
+        """The player leaves, for whatever reason."""

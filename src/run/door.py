@@ -1,0 +1,34 @@
+"""What the doors (`main.py`, `play.py`) do with what went wrong: one line and an exit code."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from errors import UserError
+from files import raise_if_disk_full
+from run.config import one_line
+
+
+def explain(work: Callable[[], int], when_interrupted: str) -> int:
+    """Do work and return its exit code; what the user can mend becomes one line and exit code 2."""
+    try:
+        return work()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
+        return fail(f"error: {one_line(cause)}", 2)
+    except OSError as error:
+        try:
+            raise_if_disk_full(error, Path(error.filename or "a file"))
+        except UserError as full:
+            return fail(f"error: {full}", 2)
+        raise
+    except KeyboardInterrupt:
+        return fail(when_interrupted, 130)
+
+
+def fail(message: str, code: int) -> int:
+    print(f"\n{message}", file=sys.stderr, flush=True)
+    return code
