@@ -55,8 +55,8 @@ class Painter:
     def _header_height(self, num_rows: int, has_bars: bool, font: pygame.font.Font) -> int:
         if not self._has_header:
             return 0
-        bars = BAR_HEIGHT + font.get_linesize() if has_bars else 0
-        return (2 * MARGIN + num_rows * font.get_linesize() + bars) // 2 * 2
+        bars = BAR_HEIGHT + _line_height(font) if has_bars else 0
+        return (2 * MARGIN + num_rows * _line_height(font) + bars) // 2 * 2
 
 
 def to_array(picture: pygame.Surface) -> np.ndarray:
@@ -80,7 +80,7 @@ def _lay_out(fields: tuple[Field, ...], columns: int) -> list[list[tuple[int, Fi
 def _draw_header(
     picture: pygame.Surface, rows: list[list[tuple[int, Field]]], bars: tuple[Bar, ...], font: pygame.font.Font
 ) -> None:
-    advance, line = font.size("0")[0], font.get_linesize()
+    advance, line = font.size("0")[0], _line_height(font)
     for row, fields in enumerate(rows):
         for column, field in fields:
             x, y = MARGIN + column * advance, MARGIN + row * line
@@ -95,7 +95,7 @@ def _draw_header(
 def _draw_bars(picture: pygame.Surface, bars: tuple[Bar, ...], font: pygame.font.Font, top: int) -> None:
     room = (picture.get_width() - 2 * MARGIN) / len(bars)
     for place, bar in enumerate(bars):
-        left, width = round(MARGIN + place * room), max(2, round(min(room, 60)) - 3)
+        left, width = round(MARGIN + place * room), max(2, round(room) - 3)
         pygame.draw.rect(picture, (48, 48, 56), (left, top, width, BAR_HEIGHT))
         height = round(bar.share * BAR_HEIGHT)
         colour = ACCENT if bar.is_chosen else (90, 150, 220)
@@ -109,6 +109,10 @@ def _enlarge(frame: Tensor, size: tuple[int, int]) -> pygame.Surface:
     rgb = frame.expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy()
     small = pygame.image.frombuffer(rgb.tobytes(), rgb.shape[1::-1], "RGB")
     return pygame.transform.scale(small, size)
+
+
+def _line_height(font: pygame.font.Font) -> int:
+    return font.get_linesize() + 2
 
 
 @lru_cache

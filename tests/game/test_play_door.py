@@ -1,0 +1,392 @@
+"""`python src/play.py` as it is called: what it finds, films, benchmarks, published weights, and every mistake."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import play
+import runs
+from conftest import PROJECT
+from data import Dataset
+from errors import UserError
+from files import load_tensors
+from game.painter import Painter, to_array
+from game.pretrained import GAMES, REPOSITORY
+from game.source import load_source
+from game_runs import make_run, write_published_layout
+from run.folder import RunFolder
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """The door itself, in this process."""
+    monkeypatch.setattr(sys, "argv", ["play.py", "--device", "cpu", *map(str, arguments)])
+    try:
+        return play.main()
+    except SystemExit as leaving:
+        return leaving.code
+
+
+def complaint(capfd: pytest.CaptureFixture, code: int) -> str:
+    """The one line on standard error."""
+    assert code == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def read_film(path: Path) -> np.ndarray:
+    reader = imageio_ffmpeg.read_frames(str(path))
+    width, height = next(reader)["size"]
+    return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
+
+
+@pytest.mark.parametrize("controller", ["policy", "random", "replay"])
+@pytest.mark.parametrize("env", ["wm", "test", "train"])
+def test_films(
+    shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, controller: str, env: str
+) -> None:
+    path = tmp_path / "new" / "film.mp4"
+    options = ["--video", path, "--steps", "5", "--controller", controller, "--env", env, "--size", "320"]
+    assert call(monkeypatch, "--run", shared_run.path, *options) == 0
+    film = read_film(path)
+    assert film.shape[0] == 6
+    assert film.shape[2] == 320
+    # The header's letters, and below it a frame that fills the width.
+    assert (film[0, :-320] > 200).all(axis=-1).sum() > 100
+    assert film[0, -320:].std() > 1
+    assert [entry.name for entry in path.parent.iterdir()] == ["film.mp4"]
+
+
+def test_film_is_what_the_window_shows(
+    shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "film.gif"
+    code = call(
+        monkeypatch, "-d", "--run", shared_run.path, "--video", path, "--steps", "3", "--size", "160", "--fps", "10"
+    )
+    assert code == 0
+    out = capfd.readouterr()
+    assert f"Film of 3 steps: {path}" in out.out
+    assert "100%" in out.err
+    film = Image.open(path)
+    assert film.n_frames == 4
+    assert film.info["duration"] == 100
+    from game.build import action_names
+    from game.dataset_env import DatasetEnv, open_datasets
+    from game.view import Field
+
+    source = load_source(shared_run.path, None, False)
+    env = DatasetEnv(open_datasets(source.dataset_folders), action_names(source.env_train))
+    film.seek(2)
+    env.step = 2
+    shown = to_array(Painter(160).paint(env.view(), Field("fps", "10", 13)))
+    # A GIF has 256 colours.
+    assert np.abs(np.asarray(film.convert("RGB")).astype(int) - shown).mean() < 2
+
+
+def test_recording_with_a_film(shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    shutil.copytree(shared_run.path, tmp_path / "run")
+    options = ["-r", "--controller", "random", "--env", "test", "--video", tmp_path / "a.mp4", "--steps", "7"]
+    assert call(monkeypatch, "--run", tmp_path / "run", *options) == 0
+    assert Dataset.open(tmp_path / "run" / "dataset" / "rec_test_random").num_steps == 7
+    assert "rec_test_random holds 1 episode" in capfd.readouterr().out
+
+
+def test_seed_decides_what_happens(shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    films = []
+    for number, seed in enumerate((5, 5, 6)):
+        path = tmp_path / f"{number}.mp4"
+        code = call(
+            monkeypatch, "--run", shared_run.path, "--video", path, "--steps", "6", "--size", "64", "--seed", seed
+        )
+        assert code == 0
+        films.append(path.read_bytes())
+    assert films[0] == films[1] != films[2]
+
+
+def test_benchmark(shared_run: RunFolder, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+    assert call(monkeypatch, "--run", shared_run.path, "--benchmark", "4", "--precision", "fp32") == 0
+    out = capfd.readouterr().out
+    for words in ("world model: ", "real (test): ", "real (train): ", " frames per second, "):
+        assert words in out
+    world_model = out.split("world model: ")[1].split("real (test)")[0]
+    shares = [float(line.split()[-1].removesuffix("%")) for line in world_model.splitlines()[1:]]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+    assert {"denoiser", "policy", "drawing", "other"} < {line.split()[0] for line in world_model.splitlines()[1:]}
+
+
+def test_finding_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+    def film(*arguments: str | Path) -> str:
+        assert call(monkeypatch, "--benchmark", "1", *arguments) == 0
+        return capfd.readouterr().out
+
+    older, newer = [make_run(tmp_path / "outputs" / "2026-01-01" / name).path for name in ("10-00-00", "12-00-00")]
+    for age, folder in ((300, older), (200, newer)):
+        os.utime(folder / "config" / "trainer.yaml", times=(time.time() - age,) * 2)
+    monkeypatch.chdir(tmp_path)
+    assert f"Newest run: {newer}" in film()
+    monkeypatch.chdir(older / "dataset" / "train")
+    assert f"Playing {older} (agent_epoch_00003, cpu)" in film()
+    assert "(agent_epoch_00001, cpu)" in film("--epoch", "1")
+    assert "(best, cpu)" in film("--best")
+    assert f"Playing {newer}" in film("--run", newer)
+    # A run that has no weights yet is passed over.
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(newer / "checkpoints")
+    assert f"Newest run: {older}" in film()
+
+
+def test_run_folders_of_the_published_layout(
+    shared_run: RunFolder, tmp_path: Path, reference_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    published = tmp_path / "published"
+    write_published_layout(published, shared_run)
+    for name in ("checkpoints", "dataset"):
+        shutil.copytree(shared_run.path / name, published / name)
+    assert load_source(published, None, False).env_train.size == 16
+    recorded = tmp_path / "recorded"
+    shutil.copytree(reference_dir / "run", recorded)
+    for folder in (published, recorded):
+        assert call(monkeypatch, "--run", folder, "--benchmark", "2") == 0
+        assert call(monkeypatch, "--run", folder, "-d", "--video", tmp_path / "d.mp4", "--steps", "2") == 0
+    assert "Data sets: train (11 episodes), test (2 episodes)" in capfd.readouterr().out
+    sizes = json.loads((recorded / "agent_config.json").read_text())["denoiser"]["inner_model"]
+    inner_model = load_source(recorded, None, False).agent.denoiser.config.inner_model
+    assert list(inner_model.channels) == sizes["channels"]
+    assert inner_model.cond_channels == sizes["cond_channels"]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, reference_dir: Path) -> Path:
+    """The Hub's cache as a download leaves it, with random weights of the published shapes."""
+    repository = tmp_path_factory.mktemp("hub") / f"models--{REPOSITORY.replace('/', '--')}"
+    snapshot = repository / "snapshots" / COMMIT / "atari_100k"
+    for folder in ("models", "config/agent", "config/env"):
+        (snapshot / folder).mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    shapes = json.loads((reference_dir / "checkpoint_keys_atari_breakout.json").read_text())
+    weights = {name: 0.02 * torch.randn(shape) for name, shape in shapes.items()}
+    torch.save(weights, snapshot / "models" / "Breakout.pt")
+    shutil.copy(PROJECT / "config" / "agent" / "default.yaml", snapshot / "config" / "agent")
+    (snapshot / "config" / "env" / "atari.yaml").write_text(
+        "train:\n  id: null\n  done_on_life_loss: true\n  size: 64\n  max_episode_steps: null\n"
+        "test:\n  id: ${..train.id}\n  done_on_life_loss: false\n  size: ${..train.size}\n"
+        "  max_episode_steps: 108000\nkeymap: atari/${.train.id}\n"
+    )
+    return repository.parent
+
+
+@pytest.fixture
+def offline(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without network, with what was downloaded before."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(play, "PROJECT", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Breakout", "breakout", "BreakoutNoFrameskip-v4", "8"])
+def test_pretrained(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, name: str
+) -> None:
+    folder = tmp_path / "outputs" / "pretrained" / "Breakout"
+    # Starts that are there are not collected again.
+    dataset = Dataset(folder / "dataset" / "play_Breakout")
+    dataset.add_episode(make_episode())
+    dataset.save_info()
+    options = ["--video", tmp_path / "a.mp4", "--steps", "2", "-r"]
+    assert call(monkeypatch, "--pretrained", name, *options) == 0
+    assert f"Playing {folder} (Breakout, cpu)" in capfd.readouterr().out
+    assert Dataset.open(folder / "dataset" / "rec_wm_π").num_steps in (1, 2)
+    assert call(monkeypatch, "--pretrained", name, "-d", "--video", tmp_path / "b.mp4", "--steps", "1") == 0
+
+
+def make_episode():
+    from data import Episode
+
+    zeros = torch.zeros(20)
+    return Episode(torch.zeros(20, 3, 64, 64, dtype=torch.uint8), zeros.long(), zeros, zeros.byte(), zeros.byte())
+
+
+def test_pretrained_menu(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    from game.pretrained import ask_for_game
+
+    for answer, game in (("8", "Breakout"), ("mspacman", "MsPacman"), ("26", "UpNDown")):
+        monkeypatch.setattr("builtins.input", lambda question, answer=answer: answer)
+        assert ask_for_game() == game
+    shown = capfd.readouterr().out
+    assert all(f"{number} {game}" in shown for number, game in enumerate(GAMES, start=1))
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(UserError, match="No game was chosen"):
+        ask_for_game()
+
+
+def test_pretrained_from_a_local_copy(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    monkeypatch.setattr(play, "PROJECT", tmp_path)
+    copy = next(hub.glob("*/snapshots/*"))
+    options = ["--env", "test", "--video", tmp_path / "a.mp4", "--steps", "1"]
+    assert call(monkeypatch, "--pretrained", "Breakout", "--local-dir", copy, *options) == 0
+    assert "Collecting starts" in capfd.readouterr().err
+    code = call(monkeypatch, "--pretrained", "Pong", "--local-dir", copy, *options)
+    assert f"{copy} is no copy of {REPOSITORY}: it has no atari_100k/models/Pong.pt" in complaint(capfd, code)
+
+
+def test_pretrained_mistakes(
+    offline: None, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    line = complaint(capfd, call(monkeypatch, "--pretrained", "Brakout", "--benchmark", "1"))
+    assert "There are no published weights of Brakout" in line
+    assert "Did you mean Breakout?" in line
+    line = complaint(capfd, call(monkeypatch, "--pretrained", "Pong", "--benchmark", "1"))
+    assert "is not in the cache, and the Hugging Face Hub cannot be reached" in line
+    assert "--pretrained stands instead of" in complaint(capfd, call(monkeypatch, "--pretrained", "Pong", "--best"))
+    assert "--local-dir needs --pretrained" in complaint(capfd, call(monkeypatch, "--local-dir", "there"))
+
+
+def test_configuration_from_the_hub_runs_nothing(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(play, "PROJECT", tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(next(hub.glob("*/snapshots/*")), copy)
+    agent = copy / "atari_100k" / "config" / "agent" / "default.yaml"
+    whole, trace = agent.read_text(), tmp_path / "it ran"
+    options = ["--pretrained", "Breakout", "--local-dir", copy, "--benchmark", "1"]
+    agent.write_text(whole.replace("agent.AgentConfig", "os.system"))
+    assert "_target_: os.system is not allowed" in complaint(capfd, call(monkeypatch, *options))
+    agent.write_text(whole.replace("sigma_data: 0.5", f'sigma_data: ${{eval:\'open("{trace}", "w")\'}}'))
+    assert "only arithmetic on numbers is allowed" in complaint(capfd, call(monkeypatch, *options))
+    assert not trace.exists()
+    agent.write_text(whole)
+    weights = copy / "atari_100k" / "models" / "Breakout.pt"
+    torch.save({"denoiser.weight": Path("a")}, weights)
+    assert f"{weights} is refused" in complaint(capfd, call(monkeypatch, *options))
+
+
+@pytest.mark.slow
+def test_no_network_and_no_cache(tmp_path: Path) -> None:
+    """The real client, whose every connection is refused at once."""
+    env = {"HF_HUB_CACHE": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    result = runs.run([sys.executable, PROJECT / "src" / "play.py", "--pretrained", "Pong", "--benchmark", "1"], **env)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: atari_100k/models/Pong.pt of eloialonso/diamond is not in the cache")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--run", "nowhere"], "nowhere is not a run folder: it has neither config/trainer.yaml nor agent_config.json"),
+        (["--run", "{run}", "--epoch", "2"], "keeps no weights of epoch 2. Kept: 1, 3."),
+        (["--run", "{run}", "--device", "gpu"], "--device gpu is unknown"),
+        (["--run", "{run}", "--precision", "half"], "half is unknown: use auto, bf16 or fp32"),
+        (["--run", "{run}", "--video", "film.avi"], "film.avi cannot be written: a film's name ends in .mp4 or .gif"),
+        (["--run", "{run}", "--fps", "0"], "argument --fps: 0 is not a whole number above 0"),
+        (["--run", "{run}", "--env", "moon"], "argument --env: invalid choice: 'moon'"),
+        (["--run", "{run}", "--store-original-obs"], "need -r"),
+        (["--horizon", "x"], "x is not a whole number"),
+        (["--sise", "3"], "unrecognized arguments: --sise 3"),
+    ],
+)
+def test_mistakes(
+    shared_run: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = call(monkeypatch, *[argument.format(run=shared_run.path) for argument in arguments])
+    assert words in complaint(capfd, code)
+
+
+def test_nothing_to_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr("game.source.PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    line = complaint(capfd, call(monkeypatch))
+    assert f"There is no run in {tmp_path}/outputs" in line
+    assert "--pretrained" in line
+    folder = make_run(tmp_path / "outputs" / "a" / "b", steps={})
+    line = complaint(capfd, call(monkeypatch, "-d", "--run", folder.path))
+    assert f"There is no data set with an episode in {folder.path}/dataset" in line
+    folder.best_agent.unlink()
+    assert "has no checkpoints/best.pt" in complaint(capfd, call(monkeypatch, "--run", folder.path, "--best"))
+    shutil.rmtree(folder.agent_versions)
+    assert "has no weights yet" in complaint(capfd, call(monkeypatch, "--run", folder.path))
+    assert "Kept: none yet" in complaint(capfd, call(monkeypatch, "--run", folder.path, "--epoch", "5"))
+
+
+def test_weights_of_other_networks(
+    shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(shared_run.path, folder.path)
+    weights = load_tensors(folder.agent_version(3))
+    torch.save({name: value for name, value in weights.items() if "conv_in" not in name}, folder.agent_version(3))
+    line = complaint(capfd, call(monkeypatch, "--run", folder.path))
+    assert f"{folder.agent_version(3)} does not fit this agent: it lacks denoiser.inner_model.conv_in.bias" in line
+    torch.save({name: value for name, value in weights.items() if "actor" not in name}, folder.agent_version(3))
+    assert "has no weights of the actor_critic" in complaint(capfd, call(monkeypatch, "--run", folder.path))
+    folder.agent_version(3).write_bytes(b"no weights")
+    assert "agent_epoch_00003.pt is damaged" in complaint(capfd, call(monkeypatch, "--run", folder.path))
+
+
+def without_display() -> dict[str, str]:
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    return {name: value for name, value in runs.environment().items() if name not in hidden}
+
+
+@pytest.mark.parametrize("mode", [[], ["-d"]])
+def test_no_display(shared_run: RunFolder, tmp_path: Path, mode: list[str]) -> None:
+    command = [sys.executable, PROJECT / "src" / "play.py", "--run", shared_run.path, *mode]
+    for env in (without_display(), {**without_display(), "DISPLAY": ":4321", "XDG_RUNTIME_DIR": str(tmp_path)}):
+        result = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert result.returncode == 2
+        lines = [line for line in result.stderr.splitlines() if line.strip()]
+        assert lines == ["error: There is no display here. Use --video FILE.mp4 to make a film of it instead."]
+
+
+@pytest.mark.slow
+def test_a_film_without_a_display_that_is_interrupted(shared_run: RunFolder, tmp_path: Path) -> None:
+    folder, film = tmp_path / "run", tmp_path / "film.mp4"
+    shutil.copytree(shared_run.path, folder)
+    options = ["--run", folder, "--video", film, "--steps", "1000000", "--env", "test", "--size", "64", "-r"]
+    command = [sys.executable, PROJECT / "src" / "play.py", *options]
+    process = subprocess.Popen(
+        command, env=without_display(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    part = tmp_path / ".film.part.mp4"
+    for _ in range(600):
+        if part.exists() and part.stat().st_size > 0:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    count = int(out.split("Film of ")[1].split()[0])
+    assert len(read_film(film)) == count + 1
+    recorded = Dataset.open(folder / "dataset" / "rec_test_π")
+    # A step is shown for each that was taken, and the start of each further episode.
+    assert recorded.num_steps == count - (recorded.num_episodes - 1)
