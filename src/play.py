@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-import torch
-
 from envs import AtariConfig
 from game.benchmark import measure
 from game.build import PlayConfig, action_names, build_play_env
@@ -20,7 +18,7 @@ from game.source import Source, dataset_folders, env_config, find_run, load_conf
 from game.view import Playable
 from game.window import Window, open_display
 from run.config import register_resolvers
-from run.device import autocast, choose_device, choose_precision
+from run.device import choose_device
 from run.door import explain
 from run.folder import PROJECT
 from run.interrupt import Interrupts
@@ -51,17 +49,18 @@ def play(arguments: argparse.Namespace) -> int:
         arguments.record,
         arguments.store_denoising_trajectory,
         arguments.store_original_obs,
+        arguments.precision,
+        arguments.compile,
     )
     source = load(arguments)
-    with torch.no_grad(), autocast(device, choose_precision(arguments.precision, device)):
-        playable = build_play_env(source, config, device)
-        print(f"Playing {source.folder} ({source.version}, {device})")
-        if arguments.benchmark:
-            print(measure(playable, Painter(arguments.size, arguments.header), arguments.benchmark, device))
-            return 0
-        if arguments.video is None:
-            print(f"Keys: {playable.keys.describe()}")
-        show(playable, f"{source.env_test.id} · {source.version}", arguments)
+    playable = build_play_env(source, config, device)
+    print(f"Playing {source.folder} ({source.version}, {device})")
+    if arguments.benchmark:
+        print(measure(playable, Painter(arguments.size, arguments.header), arguments.benchmark, device))
+        return 0
+    if arguments.video is None:
+        print(f"Keys: {playable.keys.describe()}")
+    show(playable, f"{source.env_test.id} · {source.version}", arguments)
     tell_recordings(playable)
     return 0
 
@@ -131,6 +130,7 @@ def read_arguments() -> argparse.Namespace:
     how.add_argument("--seed", type=int, metavar="N", help="seed of starts, actions and imagination")
     how.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     how.add_argument("--precision", default="auto", help="auto, bf16 or fp32")
+    how.add_argument("--compile", action="store_true", help="compile the networks: a minute once, then faster")
     shown = parser.add_argument_group("what is shown")
     shown.add_argument("--fps", type=positive, default=15, metavar="N", help="steps a second")
     shown.add_argument("--size", type=positive, default=640, metavar="PIXELS", help="room for the frame")

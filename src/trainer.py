@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rl.collector import Collector
+from run.compiled import uncompiled
 from run.folder import RunFolder
 from run.interrupt import Interrupted, Interrupts
 from run.log import Log, read_metrics
@@ -220,7 +221,8 @@ class Trainer:
         """Do work on the first rank; the others join its checkpoints and then take over what it collected."""
         if self.ranks.is_first:
             self._acts_alone = True
-            work()
+            with uncompiled():
+                work()
             self._acts_alone = False
             self.ranks.broadcast(0)
         else:

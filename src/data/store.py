@@ -1,7 +1,6 @@
 """Experience of one split, on disk and in memory, in step."""
 
 import torch
-from tqdm import tqdm
 
 from data.dataset import Dataset
 from data.episode import Episode
@@ -41,6 +40,9 @@ class ExperienceStore:
 
     def load(self) -> None:
         """Read every episode of the data set into memory."""
+        # Not at the top, so that networks and batches can be measured where PyTorch alone is installed.
+        from tqdm import tqdm
+
         self.replay = Replay(self.replay.device)
         count, where = self.dataset.num_episodes, self.dataset.directory.name
         for episode in tqdm(self.dataset.episodes(), f"Loading {where} data", count, leave=False, delay=1):

@@ -2,10 +2,9 @@
 
 import torch
 
-from envs.atari import AtariConfig, AtariEmulators
-from envs.gymnasium_env import GymConfig, GymEmulators
+from envs.config import AtariConfig, GymConfig, WorldModelEnvConfig
 from envs.real_env import RealEnv
-from envs.world_model_env import WorldModelEnv, WorldModelEnvConfig
+from envs.world_model_env import WorldModelEnv
 from models.diffusion import DiffusionSamplerConfig
 
 __all__ = ["ENV_TARGETS", "AtariConfig", "GymConfig", "RealEnv", "WorldModelEnv", "WorldModelEnvConfig", "make_env"]
@@ -21,5 +20,11 @@ ENV_TARGETS: dict[str, type] = {
 
 def make_env(config: AtariConfig | GymConfig, num_envs: int, seed: int, device: torch.device) -> RealEnv:
     """A real environment; raises UserError when there is none of that name."""
-    emulators = AtariEmulators if isinstance(config, AtariConfig) else GymEmulators
-    return RealEnv(emulators(config, num_envs), seed, device)
+    # Imported here, as imagination alone needs neither of their libraries.
+    if isinstance(config, AtariConfig):
+        from envs.atari import AtariEmulators
+
+        return RealEnv(AtariEmulators(config, num_envs), seed, device)
+    from envs.gymnasium_env import GymEmulators
+
+    return RealEnv(GymEmulators(config, num_envs), seed, device)

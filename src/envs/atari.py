@@ -1,33 +1,16 @@
 """Atari 2600 games, preprocessed as in the published system."""
 
-from dataclasses import dataclass
-
 import gymnasium
 import numpy as np
 from ale_py import ALEInterface, LoggerMode, roms
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
+from envs.config import AtariConfig
 from envs.real_env import Frames
 from errors import UserError, near_matches
 
 FRAME_SKIP = 4
-
-
-@dataclass(frozen=True)
-class AtariConfig:
-    """A game by its id, `<Game>NoFrameskip-v4` or (with that id's sticky actions) `ALE/<Game>-v5`.
-
-    `size` is the frame's height and width (None keeps the game's own), `done_on_life_loss` ends an episode (not the
-    game) with each life, `noop_max` bounds the random waiting at the start, and `max_episode_steps` the length of a
-    game.
-    """
-
-    id: str
-    size: int | None = 64
-    done_on_life_loss: bool = False
-    noop_max: int = 30
-    max_episode_steps: int = 27_000
 
 
 class AtariEmulators:

@@ -1,6 +1,5 @@
 """Any Gymnasium environment with a discrete action space and something to look at."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
@@ -11,21 +10,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import AddRenderObservation
 from torch.nn.functional import interpolate
 
+from envs.config import GymConfig
 from envs.real_env import Frames
 from errors import UserError, near_matches
-
-
-@dataclass(frozen=True)
-class GymConfig:
-    """An environment by its id, also `module:Id`; `options` go to `gymnasium.make`.
-
-    Frames are resized to `size` (None keeps their own).
-    """
-
-    id: str
-    size: int | None = 64
-    max_episode_steps: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 class GymEmulators:

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from data import Start, Step
 
@@ -95,6 +94,8 @@ class RealEnv:
         self._actions = [history.tolist() for history in state["actions"]]
         if not self._games.any():
             return
+        from tqdm import tqdm
+
         lengths = np.array([len(history) for history in self._actions])
         longest = lengths.max()
         self.emulators.reset(np.ones(self.num_envs, np.bool_), self._seeds())

@@ -9,19 +9,11 @@ import torch
 from torch import Tensor
 
 from data import Batch, Start, Step, to_bytes, to_unit_range
+from envs.config import WorldModelEnvConfig
 from errors import UserError
-from models.diffusion import Denoiser, DiffusionSampler, DiffusionSamplerConfig
+from models.diffusion import Denoiser, DiffusionSampler
 from models.losses import sample_categorical
 from models.rew_end_model import RewEndModel
-
-
-@dataclass(frozen=True)
-class WorldModelEnvConfig:
-    """Steps until truncation, how many batches of starts are made ready at once, and the sampler of frames."""
-
-    horizon: int
-    num_batches_to_preload: int
-    diffusion_sampler: DiffusionSamplerConfig
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from game.play_env import PlayEnv, World
 from game.recorder import Recorder
 from game.source import EnvConfig, Source
 from game.starts import open_starts
+from run.compiled import compile_networks
+from run.device import autocast, cast_weights, choose_precision
 
 NUM_STARTS_AT_ONCE = 4
 LABELS = {"wm": "world model", "test": "real (test)", "train": "real (train)"}
@@ -28,15 +30,23 @@ class PlayConfig:
     record: bool = False
     store_denoising_trajectory: bool = False
     store_original_obs: bool = False
+    precision: str = "auto"
+    compile: bool = False
 
 
 def build_play_env(source: Source, config: PlayConfig, device: torch.device) -> PlayEnv:
     """Make the worlds; raises UserError when the one to begin in cannot be had."""
+    precision = choose_precision(config.precision, device)
     agent = source.agent.to(device, memory_format=torch.channels_last)
+    networks = [agent.denoiser.inner_model, agent.rew_end_model.encoder, agent.actor_critic.encoder]
+    for network in networks:
+        cast_weights(network, precision)
+    compile_networks(networks, config.compile, device, is_first=True)
     worlds = _real_worlds(source, config, device)
     starts = None
     if source.has_world_model or config.controller == "replay":
-        starts = open_starts(source, device, config.seed)
+        with autocast(device, precision):
+            starts = open_starts(source, device, config.seed)
     if source.has_world_model:
         settings = replace(source.world_model_env, horizon=config.horizon, num_batches_to_preload=NUM_STARTS_AT_ONCE)
         env = WorldModelEnv(agent.denoiser, agent.rew_end_model, starts, settings, num_envs=1)
@@ -53,6 +63,7 @@ def build_play_env(source: Source, config: PlayConfig, device: torch.device) -> 
         starts,
         recorder,
         config.store_denoising_trajectory,
+        precision,
     )
 
 

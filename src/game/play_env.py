@@ -1,5 +1,6 @@
 """Acting in imagined and real environments, by a person or by the policy, one step at a time."""
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from game.starts import Drawn, Starts
 from game.view import Bar, Field, View
 from models.actor_critic import ActorCritic
 from models.losses import sample_categorical
+from run.device import autocast
 
 CONTROLLERS = {"policy": "π", "human": "H", "random": "random", "replay": "replay"}
 """Who may act, and what their recordings are called."""
@@ -59,8 +61,12 @@ class PlayEnv:
         starts: Starts | None = None,
         recorder: Recorder | None = None,
         store_denoising_trajectory: bool = False,
+        precision: torch.dtype = torch.float32,
     ) -> None:
-        """`starts` are those of the world model, and the recordings whose actions the controller `replay` takes."""
+        """`starts` are those of the world model, and the recordings whose actions the controller `replay` takes.
+
+        Networks run in `precision`.
+        """
         self.worlds = worlds
         self.policy = policy
         self.keys = keys
@@ -68,6 +74,7 @@ class PlayEnv:
         self.starts = starts
         self.recorder = recorder
         self.is_paused = False
+        self._precision = precision
         self._store_denoising_trajectory = store_denoising_trajectory
         self._wants_step = False
         self._index = 0
@@ -83,7 +90,9 @@ class PlayEnv:
         """Begin anew in the current world; what was recorded so far is stored."""
         self._store_recording()
         original = None if self.world.original is None else self.world.original.reset().obs
-        self._begin(self.world.env.reset(), original)
+        with self._networks():
+            start = self.world.env.reset()
+        self._begin(start, original)
 
     @torch.no_grad()
     def step(self, human_act: int = 0) -> None:
@@ -97,8 +106,9 @@ class PlayEnv:
             self.reset()
             return
         acts = torch.tensor([act], device=now.obs.device)
-        world.env.prepare(1)
-        self._answer = answer = world.env.step(acts)
+        with self._networks():
+            world.env.prepare(1)
+            self._answer = answer = world.env.step(acts)
         original = None if world.original is None else world.original.step(acts)
         self._next_original = None if original is None else original.obs
         rew, end, trunc = torch.stack((answer.rew[0], answer.end[0].float(), answer.trunc[0].float())).tolist()
@@ -166,7 +176,8 @@ class PlayEnv:
     def _begin(self, start: Start, original_obs: Tensor | None) -> None:
         self._hx_cx = self.policy.initial_memory(1)
         for frame in [] if start.history is None else start.history.unbind(1):
-            *_, self._hx_cx = self.policy.predict(frame, self._hx_cx)
+            with self._networks():
+                *_, self._hx_cx = self.policy.predict(frame, self._hx_cx)
         if isinstance(self.world.env, WorldModelEnv):
             # Starts are used in the order in which they were drawn.
             self._drawn = self.starts.drawn.popleft()
@@ -176,7 +187,8 @@ class PlayEnv:
         self._think()
 
     def _think(self) -> None:
-        self._logits, value, self._hx_cx = self.policy.predict(self.now.obs, self._hx_cx)
+        with self._networks():
+            self._logits, value, self._hx_cx = self.policy.predict(self.now.obs, self._hx_cx)
         probs = self._logits.float().softmax(-1)[0]
         *shares, value = torch.cat((probs, value)).tolist()
         self.now = replace(self.now, probs=tuple(shares), value=value)
@@ -192,6 +204,9 @@ class PlayEnv:
                 place = self._drawn.step + self.now.step
                 return int(self._drawn.episode.act[place]) if place < len(self._drawn.episode) else None
         return human_act
+
+    def _networks(self) -> contextlib.AbstractContextManager:
+        return autocast(self.policy.critic_linear.weight.device, self._precision)
 
     def _change_horizon(self, by: int) -> None:
         for world in self.worlds:

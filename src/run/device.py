@@ -3,6 +3,7 @@
 import contextlib
 
 import torch
+from torch import nn
 
 from errors import UserError
 
@@ -58,6 +59,13 @@ def _is_good_at_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def cast_weights(network: nn.Module, precision: torch.dtype) -> None:
+    """Cast weights of convolutions and linear layers once, as `autocast` would at each call; not to be trained then."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.to(precision)
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> contextlib.AbstractContextManager:

@@ -90,7 +90,7 @@ class RunConfig:
     num_final_epochs: int
     model_free: bool
     precision: str
-    compile: bool
+    compile: bool | str
     replay_device: str
 
 

@@ -16,6 +16,7 @@ from envs import RealEnv, WorldModelEnv, make_env
 from errors import UserError
 from rl.collector import Collector
 from rl.rollout import Rollouts
+from run.compiled import compile_networks
 from run.device import autocast, choose_device, choose_precision
 from run.folder import RunFolder
 from run.random_state import numpy_generator, random_state, restore_random_state, seed_everything
@@ -63,7 +64,7 @@ def build_parts(config: TrainerConfig, folder: RunFolder, ranks: Ranks) -> Parts
     own_count = collect_train_env.num_actions if collect_train_env is not None else _num_actions(config, train)
     # The same networks on every rank, and other random numbers from there on.
     seed_everything(config.seed)
-    agent = _make_agent(config, ranks.broadcast(own_count), device)
+    agent = _make_agent(config, ranks.broadcast(own_count), ranks)
     seed_everything(config.seed + 1_000_003 * (1 + ranks.rank))
     generators = {name: numpy_generator(config.seed, ranks.rank, index) for index, name in enumerate(COMPONENTS)}
     draws = _draws(config, agent, train, generators, device)
@@ -88,16 +89,14 @@ def _make_collection_envs(config: TrainerConfig, ranks: Ranks) -> tuple[RealEnv 
     )
 
 
-def _make_agent(config: TrainerConfig, num_actions: int, device: torch.device) -> Agent:
-    agent = Agent(config.build_agent_config(num_actions)).to(device)
+def _make_agent(config: TrainerConfig, num_actions: int, ranks: Ranks) -> Agent:
+    agent = Agent(config.build_agent_config(num_actions)).to(ranks.device)
     agent.denoiser.sigma_distribution = config.sigma_distribution
     agent.actor_critic.loss_config = config.actor_critic_loss
     if config.initialization.path_to_ckpt is not None:
         agent.load(Path(config.initialization.path_to_ckpt), config.initialization.components)
-    if config.run.compile:
-        # In place: the parameters keep their names.
-        for network in (agent.denoiser.inner_model, agent.rew_end_model.encoder, agent.actor_critic.encoder):
-            network.compile(dynamic=False)
+    networks = [agent.denoiser.inner_model, agent.rew_end_model.encoder, agent.actor_critic.encoder]
+    compile_networks(networks, config.run.compile, ranks.device, ranks.is_first)
     return agent
 
 

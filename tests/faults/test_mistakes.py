@@ -29,7 +29,7 @@ def complaint(result: subprocess.CompletedProcess[str]) -> str:
         ("env.train.id=BreakoutNoFrameskp-v4", "Did you mean BreakoutNoFrameskip-v4"),
         ("common.device=gpu", "common.device=gpu is unknown"),
         ("training.precision=half", "training.precision=half is unknown: use auto, bf16 or fp32"),
-        ("training.compile=maybe", "compile='maybe' should be of type bool"),
+        ("training.compile=maybe", "training.compile=maybe is unknown: use auto, true or false"),
         ("trainig.model_free=true", "trainig"),
         ("denoiser.training.batch_sise=3", "batch_sise"),
         ("env=mujoco", "mujoco"),

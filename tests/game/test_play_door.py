@@ -130,6 +130,19 @@ def test_benchmark(shared_run: RunFolder, monkeypatch: pytest.MonkeyPatch, capfd
     assert {"denoiser", "policy", "drawing", "other"} < {line.split()[0] for line in world_model.splitlines()[1:]}
 
 
+@pytest.mark.slow
+def test_without_a_compiler(shared_run: RunFolder, tmp_path: Path) -> None:
+    """One line, and playing goes on."""
+    command = [sys.executable, PROJECT / "src" / "play.py", "--run", shared_run.path, "--benchmark", "1", "--compile"]
+    nothing = {"CXX": str(tmp_path / "no-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    result = runs.run([*command, "--device", "cpu"], **nothing)
+    assert result.returncode == 0, result.stderr
+    warnings = [line for line in result.stderr.splitlines() if "warning" in line.lower()]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("warning: networks are not compiled, and slower for it: ")
+    assert "world model: " in result.stdout
+
+
 def test_finding_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
     def film(*arguments: str | Path) -> str:
         assert call(monkeypatch, "--benchmark", "1", *arguments) == 0
@@ -358,6 +371,7 @@ def without_display() -> dict[str, str]:
     return {name: value for name, value in runs.environment().items() if name not in hidden}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [[], ["-d"]])
 def test_no_display(shared_run: RunFolder, tmp_path: Path, mode: list[str]) -> None:
     command = [sys.executable, PROJECT / "src" / "play.py", "--run", shared_run.path, *mode]

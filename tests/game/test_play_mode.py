@@ -28,7 +28,7 @@ def folder(shared_run: RunFolder, tmp_path: Path) -> Path:
 
 def make(folder: Path, **settings: object) -> PlayEnv:
     torch.manual_seed(1)
-    config = PlayConfig(**{"horizon": HORIZON, "seed": 3, **settings})
+    config = PlayConfig(**{"horizon": HORIZON, "seed": 3, "precision": "fp32", **settings})
     return build_play_env(load_source(folder, None, False), config, CPU)
 
 
@@ -286,7 +286,7 @@ def test_nothing_recorded_is_lost(folder: Path, how: str) -> None:
 
 
 def test_what_is_stored_on_request(folder: Path) -> None:
-    wish = {"record": True, "store_denoising_trajectory": True, "store_original_obs": True}
+    wish = {"precision": "bf16", "record": True, "store_denoising_trajectory": True, "store_original_obs": True}
     env = make(folder, **wish)
     play(env, [None, None, "right", None, None])
     imagined = Dataset.open(folder / "dataset" / "rec_wm_π").load_episode(0)

@@ -11,12 +11,13 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from agent import AGENT_TARGETS, AgentConfig
 from conftest import PROJECT
 from errors import UserError, near_matches
 from run.config import build, evaluate_arithmetic, register_resolvers
-from run.device import choose_device, choose_precision
+from run.device import autocast, cast_weights, choose_device, choose_precision
 from run.folder import RunFolder, resume_command
 from run.log import Log, WandbConfig, read_metrics
 from run.media import draw_curves, label_columns, write_video
@@ -186,7 +187,7 @@ def test_video_can_be_read_back(tmp_path: Path) -> None:
     film[:, 0, :, :8] = 250
     frames = label_columns({"real": film, "imagined": 255 - film}, height=64)
     assert frames.shape == (12, 84, 132, 3)
-    write_video(frames, tmp_path / "film.mp4", fps=10)
+    write_video(frames, frames.shape[1:3], tmp_path / "film.mp4", fps=10)
     reader = imageio_ffmpeg.read_frames(str(tmp_path / "film.mp4"))
     meta = next(reader)
     read = [np.frombuffer(frame, np.uint8).reshape(84, 132, 3) for frame in reader]
@@ -235,3 +236,15 @@ def test_metrics_are_lines_of_json(folder: RunFolder) -> None:
     log.write(3, {"denoiser/train/loss": 0.5})
     log.close()
     assert json.loads(folder.metrics.read_text()) == {"epoch": 3, "denoiser/train/loss": 0.5}
+
+
+def test_weights_cast_once_compute_the_same() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(16, 2), nn.Embedding(2, 3))
+    frames, head = torch.randn(2, 3, 4, 4), network[:4]
+    with autocast(torch.device("cpu"), torch.bfloat16), torch.no_grad():
+        expected = head(frames)
+        cast_weights(network, torch.bfloat16)
+        assert torch.equal(head(frames), expected)
+    dtypes = [layer.weight.dtype for layer in (network[0], network[1], network[3], network[4])]
+    assert dtypes == [torch.bfloat16, torch.float32, torch.bfloat16, torch.float32]

@@ -1,0 +1,44 @@
+"""What the settings say of environments. Nothing here needs the libraries that the environments need."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.diffusion import DiffusionSamplerConfig
+
+
+@dataclass(frozen=True)
+class AtariConfig:
+    """A game by its id, `<Game>NoFrameskip-v4` or (with that id's sticky actions) `ALE/<Game>-v5`.
+
+    `size` is the frame's height and width (None keeps the game's own), `done_on_life_loss` ends an episode (not the
+    game) with each life, `noop_max` bounds the random waiting at the start, and `max_episode_steps` the length of a
+    game.
+    """
+
+    id: str
+    size: int | None = 64
+    done_on_life_loss: bool = False
+    noop_max: int = 30
+    max_episode_steps: int = 27_000
+
+
+@dataclass(frozen=True)
+class GymConfig:
+    """An environment by its id, also `module:Id`; `options` go to `gymnasium.make`.
+
+    Frames are resized to `size` (None keeps their own).
+    """
+
+    id: str
+    size: int | None = 64
+    max_episode_steps: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WorldModelEnvConfig:
+    """Steps until truncation, how many batches of starts are made ready at once, and the sampler of frames."""
+
+    horizon: int
+    num_batches_to_preload: int
+    diffusion_sampler: DiffusionSamplerConfig
