@@ -3,8 +3,11 @@
 import argparse
 import secrets
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
+
+from omegaconf import OmegaConf
 
 from envs import AtariConfig
 from game.benchmark import measure
@@ -14,7 +17,7 @@ from game.film import make_film
 from game.painter import Painter
 from game.play_env import CONTROLLERS, PlayEnv
 from game.pretrained import ask_for_game, find_game, load_pretrained, pretrained_folder
-from game.source import Source, dataset_folders, env_config, find_run, load_config, load_source
+from game.source import Source, env_config, find_run, list_datasets, load_config, load_source
 from game.view import Playable
 from game.window import Window, open_display
 from run.config import register_resolvers
@@ -22,9 +25,11 @@ from run.device import choose_device
 from run.door import explain
 from run.folder import PROJECT
 from run.interrupt import Interrupts
+from run.media import check_film_path
 from run.random_state import seed_everything
 
 ASK = "?"
+LARGEST_SIZE = 8192
 
 
 def main() -> int:
@@ -37,21 +42,12 @@ def main() -> int:
 def play(arguments: argparse.Namespace) -> int:
     """Play mode: in a window, as a film, or as fast as possible."""
     device = choose_device(arguments.device, setting="--device ")
-    if arguments.video is None and not arguments.benchmark:
-        open_display()
+    if not arguments.benchmark:
+        check_output(arguments)
     seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
     seed_everything(seed)
-    config = PlayConfig(
-        arguments.env,
-        arguments.controller,
-        arguments.horizon,
-        seed,
-        arguments.record,
-        arguments.store_denoising_trajectory,
-        arguments.store_original_obs,
-        arguments.precision,
-        arguments.compile,
-    )
+    chosen = {field.name: getattr(arguments, field.name) for field in fields(PlayConfig) if field.name != "seed"}
+    config = PlayConfig(**chosen, seed=seed)
     source = load(arguments)
     playable = build_play_env(source, config, device)
     print(f"Playing {source.folder} ({source.version}, {device})")
@@ -67,17 +63,16 @@ def play(arguments: argparse.Namespace) -> int:
 
 def browse(arguments: argparse.Namespace) -> int:
     """Data set mode."""
-    if arguments.video is None:
-        open_display()
+    check_output(arguments)
     if arguments.pretrained is not None:
         game = choose_game(arguments)
         folder, env = pretrained_folder(PROJECT / "outputs", game), AtariConfig(f"{game}NoFrameskip-v4")
-        folders = [folder / "dataset"]
+        paths = list_datasets(folder, OmegaConf.create())
     else:
         folder = find_run(arguments.run, needs_weights=False)
         config = load_config(folder)
-        folders, env = dataset_folders(folder, config), env_config(config.env.train)
-    datasets = open_datasets(folders)
+        paths, env = list_datasets(folder, config), env_config(config.env.train)
+    datasets = open_datasets(paths)
     print(f"Data sets: {', '.join(f'{name} ({data.num_episodes} episodes)' for name, data in datasets.items())}")
     playable = DatasetEnv(datasets, action_names(env))
     if arguments.video is not None:
@@ -94,6 +89,14 @@ def load(arguments: argparse.Namespace) -> Source:
 
 def choose_game(arguments: argparse.Namespace) -> str:
     return ask_for_game() if arguments.pretrained == ASK else find_game(arguments.pretrained)
+
+
+def check_output(arguments: argparse.Namespace) -> None:
+    """Raise UserError before anything is loaded that could not be shown."""
+    if arguments.video is None:
+        open_display()
+    else:
+        check_film_path(arguments.video)
 
 
 def show(playable: Playable, title: str, arguments: argparse.Namespace) -> None:
@@ -113,27 +116,28 @@ def tell_recordings(playable: PlayEnv) -> None:
 
 
 def read_arguments() -> argparse.Namespace:
-    parser = OneLineParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = OneLineParser(description=__doc__)
     what = parser.add_argument_group("what to play")
     what.add_argument("--run", type=Path, metavar="DIR", help="run folder; without: the one we are in, else the newest")
-    what.add_argument("--epoch", type=int, metavar="N", help="weights of that epoch instead of the newest")
-    what.add_argument("--best", action="store_true", help="weights of the best test return")
+    version = what.add_mutually_exclusive_group()
+    version.add_argument("--epoch", type=int, metavar="N", help="weights of that epoch instead of the newest kept")
+    version.add_argument("--best", action="store_true", help="weights of the best test return")
     what.add_argument(
         "--pretrained", nargs="?", const=ASK, metavar="GAME", help="published weights; without GAME: a menu"
     )
     what.add_argument("--local-dir", type=Path, metavar="DIR", help="local copy of the published repository")
     what.add_argument("-d", "--dataset", action="store_true", help="look through the data sets of the run")
     how = parser.add_argument_group("how")
-    how.add_argument("--env", choices=("wm", "test", "train"), help="world to begin in")
-    how.add_argument("--controller", choices=tuple(CONTROLLERS), default="policy", help="who acts at first")
-    how.add_argument("--horizon", type=positive, default=50, metavar="N", help="steps of an imagined episode")
-    how.add_argument("--seed", type=int, metavar="N", help="seed of starts, actions and imagination")
-    how.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
-    how.add_argument("--precision", default="auto", help="auto, bf16 or fp32")
-    how.add_argument("--compile", action="store_true", help="compile the networks: a minute once, then faster")
+    how.add_argument("--env", choices=("wm", "test", "train"), help="world to begin in: world model, or real")
+    how.add_argument("--controller", choices=tuple(CONTROLLERS), default="policy", help="who acts at first (policy)")
+    how.add_argument("--horizon", type=positive, default=50, metavar="N", help="steps of an imagined episode (50)")
+    how.add_argument("--seed", type=whole, metavar="N", help="seed of starts, actions and imagination")
+    how.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N (auto)")
+    how.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of the networks (auto)")
+    how.add_argument("--compile", action="store_true", help="compile the networks: half a minute once, then faster")
     shown = parser.add_argument_group("what is shown")
-    shown.add_argument("--fps", type=positive, default=15, metavar="N", help="steps a second")
-    shown.add_argument("--size", type=positive, default=640, metavar="PIXELS", help="room for the frame")
+    shown.add_argument("--fps", type=positive, default=15, metavar="N", help="steps a second (15)")
+    shown.add_argument("--size", type=positive, default=640, metavar="PIXELS", help="room for the frame (640)")
     shown.add_argument("--no-header", dest="header", action="store_false", help="the frame alone")
     kept = parser.add_argument_group("what is kept")
     kept.add_argument("-r", "--record", action="store_true", help="store what is played in dataset/rec_*")
@@ -143,18 +147,29 @@ def read_arguments() -> argparse.Namespace:
     kept.add_argument("--store-original-obs", action="store_true", help="with -r: also frames in the game's own size")
     without = parser.add_argument_group("without a window")
     without.add_argument("--video", type=Path, metavar="FILE", help="write a film, .mp4 or .gif")
-    without.add_argument("--steps", type=positive, default=200, metavar="N", help="steps of the film")
+    without.add_argument("--steps", type=positive, default=200, metavar="N", help="steps of the film (200)")
     without.add_argument("--benchmark", type=positive, metavar="N", help="measure N steps in each world")
     arguments = parser.parse_args()
-    if (arguments.store_denoising_trajectory or arguments.store_original_obs) and not arguments.record:
-        parser.error("--store-denoising-trajectory and --store-original-obs need -r")
-    if arguments.pretrained is not None and (
-        arguments.run is not None or arguments.best or arguments.epoch is not None
-    ):
-        parser.error("--pretrained stands instead of --run, --epoch and --best")
-    if arguments.local_dir is not None and arguments.pretrained is None:
-        parser.error("--local-dir needs --pretrained")
+    if (conflict := find_conflict(arguments)) is not None:
+        parser.error(conflict)
     return arguments
+
+
+def find_conflict(arguments: argparse.Namespace) -> str | None:
+    """What is wrong with options that do not go together."""
+    wants_more = arguments.store_denoising_trajectory or arguments.store_original_obs
+    names_run = arguments.run is not None or arguments.best or arguments.epoch is not None
+    conflicts = {
+        "--store-denoising-trajectory and --store-original-obs need -r": wants_more and not arguments.record,
+        "--pretrained stands instead of --run, --epoch and --best": arguments.pretrained is not None and names_run,
+        "--local-dir needs --pretrained": arguments.local_dir is not None and arguments.pretrained is None,
+        "-d only looks: it stands without -r and --benchmark": arguments.dataset
+        and (arguments.record or arguments.benchmark),
+        "--benchmark stands without -r and --video": arguments.benchmark
+        and (arguments.record or arguments.video is not None),
+        f"--size {arguments.size} is too large: {LARGEST_SIZE} at most": arguments.size > LARGEST_SIZE,
+    }
+    return next((words for words, holds in conflicts.items() if holds), None)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -164,9 +179,15 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}. python src/play.py --help lists all options.\n")
 
 
+def whole(word: str) -> int:
+    if not (word.isascii() and word.isdecimal() and len(word) < 10):
+        raise argparse.ArgumentTypeError(f"{word} is not a whole number from 0 to 999999999")
+    return int(word)
+
+
 def positive(word: str) -> int:
-    if not word.isdigit() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word} is not a whole number above 0")
+    if whole(word) == 0:
+        raise argparse.ArgumentTypeError("0 is too small")
     return int(word)
 
 

@@ -13,6 +13,12 @@ from errors import UserError
 from files import load_tensors, save_tensors
 
 
+def find_splits(root: Path) -> tuple[Path, Path]:
+    """Where the train and test data of a folder lie: a run, a folder of both, or a data set itself (without test)."""
+    root = root / "dataset" if (root / "dataset").is_dir() else root
+    return (root / "train" if (root / "train").is_dir() else root), root / "test"
+
+
 class Dataset:
     """A folder of episode files and an `info.pt` that counts them.
 

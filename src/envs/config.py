@@ -39,6 +39,6 @@ class GymConfig:
 class WorldModelEnvConfig:
     """Steps until truncation, how many batches of starts are made ready at once, and the sampler of frames."""
 
-    horizon: int
-    num_batches_to_preload: int
-    diffusion_sampler: DiffusionSamplerConfig
+    horizon: int = 15
+    num_batches_to_preload: int = 32
+    diffusion_sampler: DiffusionSamplerConfig = field(default_factory=DiffusionSamplerConfig)

@@ -14,6 +14,7 @@ from game.source import EnvConfig, Source
 from game.starts import open_starts
 from run.compiled import compile_networks
 from run.device import autocast, cast_weights, choose_precision
+from run.folder import RunFolder
 
 NUM_STARTS_AT_ONCE = 4
 LABELS = {"wm": "world model", "test": "real (test)", "train": "real (train)"}
@@ -54,7 +55,7 @@ def build_play_env(source: Source, config: PlayConfig, device: torch.device) -> 
     worlds = _begin_with(config.env, worlds, source)
     real = next((world.env for world in worlds if isinstance(world.env, RealEnv)), None)
     names = real.action_names if real is not None else tuple(map(str, range(source.num_actions)))
-    recorder = Recorder(source.dataset_folders[0]) if config.record else None
+    recorder = Recorder(RunFolder(source.folder).dataset("")) if config.record else None
     return PlayEnv(
         worlds,
         agent.actor_critic,

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from data import Dataset, Episode, to_bytes
 from errors import UserError
-from game.view import Field, View
+from game.view import Field, View, number
 
 PAGE = 10
+DIGITS = tuple("0123456789")
 
 
 class DatasetEnv:
@@ -30,6 +31,10 @@ class DatasetEnv:
         self._go_to_episode(0)
 
     @property
+    def is_still(self) -> bool:
+        return not self.is_playing
+
+    @property
     def dataset(self) -> Dataset:
         return self.datasets[self._name]
 
@@ -40,7 +45,7 @@ class DatasetEnv:
 
     def press(self, key: str) -> None:
         self._message = ""
-        if len(key) == 1 and key.isdigit():
+        if key in DIGITS:
             self.digits += key
             return
         digits, self.digits = self.digits, self.digits[:-1] if key == "backspace" else ""
@@ -82,11 +87,11 @@ class DatasetEnv:
             Field("episode", f"{self.episode_id} of 0-{count}", 14 + 2 * len(str(count))),
             Field("step", f"{step} of 0-{len(episode) - 1}" if is_step else "final", 11 + 2 * len(str(longest))),
             Field("action", self._action() if is_step else "-", 7 + max(map(len, self.action_names), default=4)),
-            Field("reward", f"{float(episode.rew[step]):+g}" if is_step else "-", 12),
+            Field("reward", number(float(episode.rew[step]), 7, "+") if is_step else "-", 14),
             Field("end", _yes(episode.end, step), 7),
             Field("trunc", _yes(episode.trunc, step), 9),
-            Field("return so far", f"{float(episode.rew[: step + 1].sum()):g}", 20),
-            Field("to go", f"{float(episode.rew[step + 1 :].sum()):g}", 12),
+            Field("return so far", number(float(episode.rew[: step + 1].sum()), 9), 23),
+            Field("to go", number(float(episode.rew[step + 1 :].sum()), 9), 15),
         )
         frame = episode.obs[step] if is_step else episode.info["final_observation"]
         message = f"go to episode {self.digits}_" if self.digits else self._message
@@ -111,31 +116,24 @@ class DatasetEnv:
         return self.action_names[act] if act < len(self.action_names) else str(act)
 
     def _trajectory(self) -> tuple[Tensor, ...]:
-        """From noise to the next frame, where that was stored."""
+        """From noise to the next frame (to this one, where it is the last), where that was stored."""
         stored = self.episode.info.get("denoising_trajectory")
-        if stored is None or self.step >= len(stored):
-            return ()
-        return tuple(to_bytes(stored[self.step].float()))
+        return () if stored is None else tuple(to_bytes(stored[min(self.step, len(stored) - 1)].float()))
 
 
-def open_datasets(folders: list[Path]) -> dict[str, Dataset]:
-    """Every data set that holds an episode, directly in one of these folders, by name.
+def open_datasets(paths: list[Path]) -> dict[str, Dataset]:
+    """Those of the data sets that hold an episode, by name, train and test first.
 
     Raises UserError when there is none.
     """
-    found = {}
-    for folder in folders:
-        for path in sorted(folder.iterdir(), key=_train_and_test_first) if folder.is_dir() else []:
-            dataset = Dataset.open_if_any(path)
-            if dataset is not None:
-                found.setdefault(path.name, dataset)
+    found: dict[str, Dataset] = {}
+    for path in sorted(paths, key=lambda path: (path.name != "train", path.name != "test", path.name)):
+        dataset = Dataset.open_if_any(path)
+        if dataset is not None:
+            found.setdefault(path.name, dataset)
     if not found:
-        raise UserError(f"There is no data set with an episode in {folders[0]}.")
+        raise UserError("There is no data set with an episode in this run.")
     return found
-
-
-def _train_and_test_first(path: Path) -> tuple[bool, bool, str]:
-    return path.name != "train", path.name != "test", path.name
 
 
 def _yes(flags: Tensor, step: int) -> str:

@@ -16,17 +16,14 @@ from run.media import write_video
 def make_film(
     playable: Playable, painter: Painter, path: Path, num_steps: int, fps: int, interrupts: Interrupts
 ) -> int:
-    """Write a film of that many steps, or as many as there were at a Ctrl-C; returns how many.
-
-    All pictures need the size of the first one.
-    """
+    """Write a film of that many steps, or of those until nothing moves, or until Ctrl-C; returns how many."""
     rate = Field("fps", f"{fps}", 13)
     count = 0
 
     def pictures() -> Iterator[np.ndarray]:
         nonlocal count
         for _ in tqdm(range(num_steps), path.name):
-            if interrupts.received is not None:
+            if interrupts.received is not None or playable.is_still:
                 return
             playable.tick([])
             count += 1

@@ -12,7 +12,7 @@ from envs import RealEnv, WorldModelEnv
 from game.keys import ActionKeys
 from game.recorder import Recorder
 from game.starts import Drawn, Starts
-from game.view import Bar, Field, View
+from game.view import Bar, Field, View, number
 from models.actor_critic import ActorCritic
 from models.losses import sample_categorical
 from run.device import autocast
@@ -51,6 +51,7 @@ class PlayEnv:
     """A player in one of several worlds, of which the agent's policy knows what it would do."""
 
     repeating_keys = frozenset({"up", "down", "e"})
+    is_still = False
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class PlayEnv:
         self._wants_step = False
         self._index = 0
         self._drawn: Drawn | None = None
+        self._upcoming: tuple[Start, Tensor | None, Drawn | None] | None = None
         self.reset()
 
     @property
@@ -92,14 +94,14 @@ class PlayEnv:
         original = None if self.world.original is None else self.world.original.reset().obs
         with self._networks():
             start = self.world.env.reset()
-        self._begin(start, original)
+        self._begin(start, original, self._next_drawn())
 
     @torch.no_grad()
     def step(self, human_act: int = 0) -> None:
         """One step of the current controller; behind the end of an episode, the start of the next one."""
         now, world = self.now, self.world
         if now.end or now.trunc:
-            self._begin(Start(self._answer.obs, self._answer.history), self._next_original)
+            self._begin(*self._upcoming)
             return
         act = self._choose(human_act)
         if act is None:
@@ -108,9 +110,8 @@ class PlayEnv:
         acts = torch.tensor([act], device=now.obs.device)
         with self._networks():
             world.env.prepare(1)
-            self._answer = answer = world.env.step(acts)
+            answer = world.env.step(acts)
         original = None if world.original is None else world.original.step(acts)
-        self._next_original = None if original is None else original.obs
         rew, end, trunc = torch.stack((answer.rew[0], answer.end[0].float(), answer.trunc[0].float())).tolist()
         self.now = replace(
             now,
@@ -125,7 +126,11 @@ class PlayEnv:
         )
         if self.recorder is not None:
             self._record(now, answer)
-        if not (end or trunc):
+        if end or trunc:
+            # The world has begun the next episode already, although this one's last frame is still to be seen.
+            next_original = None if original is None else original.obs
+            self._upcoming = Start(answer.obs, answer.history), next_original, self._next_drawn()
+        else:
             self._think()
 
     def press(self, key: str) -> None:
@@ -133,12 +138,10 @@ class PlayEnv:
             case "return":
                 self.reset()
             case "m":
-                self._store_recording()
                 self.controller = "policy" if self.controller == "human" else "human"
             case "up" | "down":
                 self._change_horizon(1 if key == "up" else -1)
             case "left" | "right":
-                self._store_recording()
                 self._index = (self._index + (1 if key == "right" else -1)) % len(self.worlds)
                 self.reset()
             case ".":
@@ -162,29 +165,32 @@ class PlayEnv:
             Field("", f"{self.controller} (paused)" if self.is_paused else self.controller, 15),
             Field("step", str(now.step), 10),
             Field("horizon", str(horizon), 11),
-            Field("return", f"{now.total:g}", 13),
-            Field("reward", f"{now.rew:+g}", 12),
+            Field("return", number(now.total, 9), 16),
+            Field("reward", number(now.rew, 7, "+"), 14),
             Field("end", _yes(now.end), 7),
             Field("trunc", _yes(now.trunc), 9),
             Field("action", "-" if now.act is None else names[now.act], 7 + max(map(len, names))),
             Field("entropy", f"{_entropy(now.probs):.2f} bits", 17),
-            Field("value", f"{now.value:.2f}", 13),
+            Field("value", number(now.value, 7), 13),
         )
         bars = enumerate(zip(self.keys.signs(), now.probs, strict=True))
         return View(now.obs[0], fields, tuple(Bar(sign, share, act == now.act) for act, (sign, share) in bars))
 
-    def _begin(self, start: Start, original_obs: Tensor | None) -> None:
+    def _begin(self, start: Start, original_obs: Tensor | None, drawn: Drawn | None) -> None:
         self._hx_cx = self.policy.initial_memory(1)
         for frame in [] if start.history is None else start.history.unbind(1):
             with self._networks():
                 *_, self._hx_cx = self.policy.predict(frame, self._hx_cx)
-        if isinstance(self.world.env, WorldModelEnv):
-            # Starts are used in the order in which they were drawn.
-            self._drawn = self.starts.drawn.popleft()
-        elif self.controller == "replay":
-            self._drawn = self.starts.draw_episode()
+        self._drawn = drawn
         self.now = Moment(start.obs, original_obs)
         self._think()
+
+    def _next_drawn(self) -> Drawn | None:
+        """The recording that belongs to the start which the world has just taken."""
+        if isinstance(self.world.env, WorldModelEnv):
+            # Starts are used in the order in which they were drawn.
+            return self.starts.drawn.popleft()
+        return self.starts.draw_episode() if self.controller == "replay" else None
 
     def _think(self) -> None:
         with self._networks():

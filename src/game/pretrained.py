@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 from omegaconf import DictConfig, OmegaConf
 
 from agent import read_weights
 from errors import UserError, near_matches
 from game.source import Source, make_source
+from run.config import load_yaml
 
 REPOSITORY = "eloialonso/diamond"
 GAMES = [
@@ -40,10 +41,8 @@ def pretrained_folder(outputs: Path, game: str) -> Path:
 def find_game(word: str) -> str:
     """A game by its name, in any case, with or without `NoFrameskip-v4`, or by its number in the menu."""
     word = word.strip().removesuffix("NoFrameskip-v4")
-    if word.isdigit() and 1 <= int(word) <= len(GAMES):
-        return GAMES[int(word) - 1]
-    for game in GAMES:
-        if game.lower() == word.lower():
+    for number, game in enumerate(GAMES, start=1):
+        if word.lower() in (game.lower(), str(number)):
             return game
     raise UserError(
         f"There are no published weights of {word or 'a game without a name'}: the games are 1 to {len(GAMES)}, "
@@ -65,7 +64,7 @@ def ask_for_game() -> str:
 
 def _compose(agent: Path, env: Path, game: str) -> DictConfig:
     """The two files under the names by which they refer to each other. Reading them runs nothing."""
-    config = OmegaConf.create({"agent": OmegaConf.load(agent), "env": OmegaConf.load(env)})
+    config = OmegaConf.create({"agent": load_yaml(agent), "env": load_yaml(env)})
     config.env.train.id = f"{game}NoFrameskip-v4"
     return config
 
@@ -73,16 +72,18 @@ def _compose(agent: Path, env: Path, game: str) -> DictConfig:
 def _from_hub(name: str) -> Path:
     try:
         return Path(hf_hub_download(REPOSITORY, name))
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
-        raise UserError(
-            f"{name} of {REPOSITORY} is not in the cache, and the Hugging Face Hub cannot be reached. Connect to the "
-            "network once; later it is found without."
-        ) from None
-    except EntryNotFoundError:
+    except RemoteEntryNotFoundError:
         raise UserError(f"{REPOSITORY} on the Hugging Face Hub has no file {name}.") from None
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{name} of {REPOSITORY} could not be downloaded: {reason}") from None
+    # Proxies, servers and networks fail in more ways than the client has errors for.
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    try:
+        return Path(hf_hub_download(REPOSITORY, name, local_files_only=True))
+    except LocalEntryNotFoundError:
+        raise UserError(
+            f"{name} of {REPOSITORY} is not in the cache, and the Hugging Face Hub cannot be reached ({reason}). "
+            "Connect to the network once; later it is found without."
+        ) from None
 
 
 def _from_local_copy(folder: Path) -> Callable[[str], Path]:

@@ -1,20 +1,26 @@
 """What was played, kept as data sets."""
 
+import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from data import Dataset, Episode
+from errors import UserError
 
 
 class Recorder:
     """Gathers the steps of an episode and stores it in `<root>/rec_<env>_<who>` when it is over or interrupted.
 
     The part of an episode that another player went on with is an episode of its own, from the frame of the change.
+    Raises UserError when nothing can be stored there.
     """
 
     def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        if not os.access(root, os.W_OK):
+            raise UserError(f"Nothing can be recorded: {root} cannot be written to.")
         self.root = root
         self._datasets: dict[str, Dataset] = {}
         self._name = ""

@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from agent import AGENT_TARGETS, Agent, AgentConfig, read_weights
+from data import find_splits
 from envs import ENV_TARGETS, AtariConfig, GymConfig, WorldModelEnvConfig
 from errors import UserError
 from models.actor_critic import ActorCriticConfig
@@ -26,12 +27,12 @@ AGENT_JSON = "agent_config.json"
 class Source:
     """Networks, the real environments they learned from, and experience.
 
-    Data sets lie in `dataset_folders`, and new ones are made in the first. `version` names the weights. Without
+    `datasets` are the data sets it has; new ones are made in `folder`. `version` names the weights. Without
     `has_world_model`, only the policy was trained.
     """
 
     folder: Path
-    dataset_folders: list[Path]
+    datasets: list[Path]
     version: str
     agent: Agent
     num_actions: int
@@ -48,7 +49,9 @@ def find_run(named: Path | None, needs_weights: bool) -> Path:
     """
     if named is not None:
         if not is_run(named):
-            raise UserError(f"{named} is not a run folder: it has neither config/trainer.yaml nor {AGENT_JSON}.")
+            raise UserError(
+                f"{named} is not a run folder: a run has a config/trainer.yaml (or {AGENT_JSON}) of its own."
+            )
         return named.resolve()
     here = Path.cwd()
     for folder in (here, *here.parents, PROJECT):
@@ -92,16 +95,15 @@ def make_source(
         raise UserError(f"{path} has no weights of the actor_critic: there is nobody to watch.")
     agent = Agent(build(config.agent, AGENT_TARGETS, num_actions=len(actions)))
     agent.take(weights, str(path))
-    world_model_env = config.get("world_model_env") or load_defaults("world_model_env")
     return Source(
         folder,
-        dataset_folders(folder, config),
+        list_datasets(folder, config),
         path.stem,
         agent.eval(),
         len(actions),
         env_config(config.env.train),
         env_config(config.env.test),
-        build(world_model_env, ENV_TARGETS),
+        build(config.world_model_env, ENV_TARGETS) if "world_model_env" in config else WorldModelEnvConfig(),
         not model_free,
     )
 
@@ -117,16 +119,15 @@ def load_config(folder: Path) -> DictConfig:
         return config
     try:
         return _from_json(json.loads((folder / AGENT_JSON).read_text()))
-    except (json.JSONDecodeError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / AGENT_JSON} cannot be read: {error!r}.") from None
 
 
-def dataset_folders(folder: Path, config: DictConfig) -> list[Path]:
-    """Where the data sets of a run lie: in the run, and where it was trained on others', there."""
-    folders, static = [folder / "dataset"], OmegaConf.select(config, "static_dataset.path")
-    if static is not None:
-        folders += [Path(static) / "dataset", Path(static)]
-    return folders
+def list_datasets(folder: Path, config: DictConfig) -> list[Path]:
+    """The data sets in a run, and those elsewhere that it was trained on."""
+    own = RunFolder(folder).dataset("")
+    static = OmegaConf.select(config, "static_dataset.path")
+    return [*(own.iterdir() if own.is_dir() else ()), *(() if static is None else find_splits(Path(static)))]
 
 
 def env_config(node: DictConfig) -> EnvConfig:
@@ -139,19 +140,14 @@ def env_config(node: DictConfig) -> EnvConfig:
     return build_as(AtariConfig, OmegaConf.create(entries))
 
 
-def load_defaults(section: str, name: str = "default") -> DictConfig:
-    """A section of this project's own settings."""
-    return OmegaConf.load(PROJECT / "config" / section / f"{name}.yaml")
-
-
 def _description(folder: Path) -> Path:
     config = RunFolder(folder).config
     return config if config.is_file() else folder / AGENT_JSON
 
 
 def _runs_below(root: Path) -> Iterator[Path]:
-    # outputs/<day>/<time>, and outputs/<day>/<time>_sweep/<number>
-    for pattern in ("*/*", "*/*/*"):
+    # outputs/<name>, outputs/<day>/<time>, outputs/<day>/<time>_sweep/<number>
+    for pattern in ("*", "*/*", "*/*/*"):
         yield from (folder for folder in root.glob(pattern) if is_run(folder))
 
 

@@ -14,6 +14,7 @@ from envs import make_env
 from errors import UserError
 from game.source import Source
 from rl.collector import Collector
+from run.folder import RunFolder
 
 NUM_COLLECTED_STEPS = 1000
 
@@ -62,22 +63,31 @@ class Starts:
 def open_starts(source: Source, device: torch.device, seed: int) -> Starts:
     """Starts from the run's test or train data, else from steps that its agent plays now, once."""
     n, name = source.agent.denoiser.num_steps_conditioning, f"play_{source.version}"
-    for split in ("test", "train", name):
-        for folder in source.dataset_folders:
-            dataset = Dataset.open_if_any(folder / split)
-            if dataset is not None and max(dataset.lengths) >= n:
-                return Starts(dataset, n, device, seed)
-    return Starts(_collect(source, Dataset(source.dataset_folders[0] / name), device, seed), n, device, seed)
+    rank = {"test": 0, "train": 1, name: 2}
+    for path in sorted((path for path in source.datasets if path.name in rank), key=lambda path: rank[path.name]):
+        dataset = Dataset.open_if_any(path)
+        if dataset is not None and max(dataset.lengths) >= n:
+            return Starts(dataset, n, device, seed)
+    return Starts(_collect(source, Dataset(RunFolder(source.folder).dataset(name)), device, seed), n, device, seed)
 
 
 def _collect(source: Source, dataset: Dataset, device: torch.device, seed: int) -> Dataset:
-    dataset.clear()
+    episodes: list[Episode] = []
+
+    def keep(episode: Episode, episode_id: int | None) -> int:
+        episodes.append(episode)
+        return len(episodes) - 1
+
     env = make_env(source.env_test, 1, seed, device)
-    collector = Collector(env, source.agent.actor_critic, dataset.add_episode, epsilon=0.0)
+    collector = Collector(env, source.agent.actor_critic, keep, epsilon=0.0)
     collector.begin()
     for _ in tqdm(range(NUM_COLLECTED_STEPS), "Collecting starts"):
         collector.step()
     collector.store_unfinished()
     env.close()
+    # Only now, so that what was begun and interrupted is not taken for the whole.
+    dataset.clear()
+    for episode in episodes:
+        dataset.add_episode(episode)
     dataset.save_info()
     return dataset

@@ -39,6 +39,12 @@ class View:
     message: str = ""
 
 
+def number(value: float, width: int, sign: str = "") -> str:
+    """A number in at most that many characters, with as many of six digits as fit; `sign="+"` shows a plus too."""
+    texts = (f"{value:{sign}.{digits}g}" for digits in range(6, 0, -1))
+    return next((text for text in texts if len(text) <= width), "…")
+
+
 class Playable(Protocol):
     """What a window can show. Keys are named as they are written on them: `return`, `up`, `m`, `.`, `page up`, …
 
@@ -46,6 +52,8 @@ class Playable(Protocol):
     """
 
     repeating_keys: frozenset[str]
+    is_still: bool
+    """Whether nothing moves any more by itself."""
 
     def press(self, key: str) -> None:
         """A key went down."""

@@ -4,11 +4,12 @@ import ast
 import operator
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from errors import UserError
 
@@ -18,6 +19,17 @@ Config = TypeVar("Config")
 def register_resolvers() -> None:
     """Make `${eval:'1 + 2'}` available in YAML: arithmetic on numbers, and `float("inf")`, nothing else."""
     OmegaConf.register_new_resolver("eval", evaluate_arithmetic, replace=True)
+
+
+def load_yaml(path: Path) -> DictConfig:
+    """Read a file of settings; raises UserError when it is none."""
+    try:
+        config = OmegaConf.load(path)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} is not a file of settings: {one_line(error)}.") from None
+    if not isinstance(config, DictConfig):
+        raise UserError(f"{path} is not a file of settings: it holds no names.")
+    return config
 
 
 def build(config: DictConfig, targets: Mapping[str, type], **extra: Any) -> Any:
@@ -107,6 +119,6 @@ _OPERATORS = {
 }
 
 
-def one_line(error: OmegaConfBaseException) -> str:
-    """What a configuration error says, on one line."""
+def one_line(error: Exception) -> str:
+    """What an error says, on one line."""
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -24,7 +24,9 @@ def explain(work: Callable[[], int], when_interrupted: str) -> int:
             raise_if_disk_full(error, Path(error.filename or "a file"))
         except UserError as full:
             return fail(f"error: {full}", 2)
-        raise
+        if error.filename is None:
+            raise
+        return fail(f"error: {error.filename}: {error.strerror}.", 2)
     except KeyboardInterrupt:
         return fail(when_interrupted, 130)
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from errors import UserError
 from files import write_text_atomically
+from run.config import load_yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -84,7 +85,7 @@ class RunFolder:
             part.unlink()
 
     def load_config(self) -> DictConfig:
-        return OmegaConf.load(self.config)
+        return load_yaml(self.config)
 
 
 def resume_command(folder: RunFolder) -> str:

@@ -1,6 +1,6 @@
 """Pictures and videos of a run, for people who would rather look than read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -20,18 +20,37 @@ def write_video(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path,
     """Write uint8 frames (h, w, 3), all of the given (height, width), as they come.
 
     An `.mp4` is H.264, as browsers play it; a `.gif` goes round for ever. The name appears when the film is whole.
-    Raises UserError for another kind of file.
+    Raises UserError for another kind of file, and for one that cannot be written.
     """
+    check_film_path(path)
     writers = {".mp4": _write_mp4, ".gif": _write_gif}
-    if path.suffix.lower() not in writers:
-        raise UserError(f"{path} cannot be written: a film's name ends in .mp4 or .gif.")
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        writers[path.suffix.lower()](frames, size, beside, fps)
+        count = 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal count
+            for count, frame in enumerate(frames, start=1):
+                if frame.shape[:2] != size:
+                    raise ValueError(f"frame {count} of the film is {frame.shape[:2]}, the film {size}")
+                yield frame
+
+        writers[path.suffix.lower()](counted(), size, beside, fps)
+        # ffmpeg does not tell when the disk was full.
+        if imageio_ffmpeg.count_frames_and_secs(str(beside))[0] != count:
+            raise UserError(f"{path} could not be written whole: is the disk full?")
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def check_film_path(path: Path) -> None:
+    """Raise UserError when no film can be written there."""
+    if path.suffix.lower() not in (".mp4", ".gif"):
+        raise UserError(f"{path} cannot be written: a film's name ends in .mp4 or .gif.")
+    if path.is_dir():
+        raise UserError(f"{path} cannot be written: it is a folder.")
 
 
 def _write_mp4(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, fps: int) -> None:

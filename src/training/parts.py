@@ -11,7 +11,7 @@ import torch
 
 from agent import COMPONENTS, Agent
 from component import Component, Metrics
-from data import Batch, Dataset, ExperienceStore, draw_segments
+from data import Batch, Dataset, ExperienceStore, draw_segments, find_splits
 from envs import RealEnv, WorldModelEnv, make_env
 from errors import UserError
 from rl.collector import Collector
@@ -186,10 +186,9 @@ def _open_experience(config: TrainerConfig, folder: RunFolder, device: torch.dev
     replay_device = _replay_device(config, device)
     if config.static_dataset.path is None:
         return ExperienceStore(Dataset(folder.dataset("train")), replay_device), Dataset(folder.dataset("test"))
-    root = Path(config.static_dataset.path)
-    root = root / "dataset" if (root / "dataset").is_dir() else root
-    train = Dataset.open(root / "train" if (root / "train").is_dir() else root)
-    test = Dataset.open(root / "test") if (root / "test").is_dir() else Dataset(root / "test")
+    train_path, test_path = find_splits(Path(config.static_dataset.path))
+    train = Dataset.open(train_path)
+    test = Dataset.open(test_path) if test_path.is_dir() else Dataset(test_path)
     size, shape = config.env_train.size, tuple(train.load_episode(0).obs.shape[1:])
     if shape != (3, size, size):
         raise UserError(

@@ -31,7 +31,7 @@ def env(tmp_path: Path) -> DatasetEnv:
             data.add_episode(episode(number, 25))
         data.save_info()
     (tmp_path / "empty").mkdir()
-    return DatasetEnv(open_datasets([tmp_path]), NAMES)
+    return DatasetEnv(open_datasets(list(tmp_path.iterdir())), NAMES)
 
 
 def places(env: DatasetEnv, script: list) -> list[tuple[str, str, str]]:
@@ -124,7 +124,7 @@ def test_the_final_observation_is_the_last_place(tmp_path: Path) -> None:
     data = Dataset(tmp_path / "test")
     data.add_episode(episode(1, 3, final_observation=torch.full((3, 8, 8), 200, dtype=torch.uint8)))
     data.save_info()
-    env = DatasetEnv(open_datasets([tmp_path]), ())
+    env = DatasetEnv(open_datasets(list(tmp_path.iterdir())), ())
     player = play(env, ["page up"])
     shown = fields(player.views[-1])
     assert (shown["step"], shown["action"], shown["end"], shown["to go"]) == ("final", "-", "-", "0")
@@ -137,7 +137,8 @@ def test_denoising_trajectory_is_a_strip(tmp_path: Path) -> None:
     data = Dataset(tmp_path / "rec_wm_H")
     data.add_episode(episode(1, 3, denoising_trajectory=trajectory.contiguous()))
     data.save_info()
-    player = play(DatasetEnv(open_datasets([tmp_path]), NAMES), [None])
+    player = play(DatasetEnv(open_datasets(list(tmp_path.iterdir())), NAMES), [None])
+    assert [len(view.strip) for view in play(player.playable, ["right", "right", "right"]).views] == [4, 4, 4]
     screen = player.screens[-1]
     assert [tuple(screen[-40, 40 + 80 * place]) for place in range(4)] == [(grey,) * 3 for grey in (0, 85, 170, 255)]
 
@@ -149,5 +150,5 @@ def test_leaving(env: DatasetEnv, key: str) -> None:
 
 def test_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    with pytest.raises(UserError, match="There is no data set with an episode in"):
-        open_datasets([tmp_path])
+    with pytest.raises(UserError, match="There is no data set with an episode in this run"):
+        open_datasets(list(tmp_path.iterdir()))

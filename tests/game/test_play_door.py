@@ -91,7 +91,7 @@ def test_film_is_what_the_window_shows(
     from game.view import Field
 
     source = load_source(shared_run.path, None, False)
-    env = DatasetEnv(open_datasets(source.dataset_folders), action_names(source.env_train))
+    env = DatasetEnv(open_datasets(source.datasets), action_names(source.env_train))
     film.seek(2)
     env.step = 2
     shown = to_array(Painter(160).paint(env.view(), Field("fps", "10", 13)))
@@ -158,6 +158,10 @@ def test_finding_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
     assert "(agent_epoch_00001, cpu)" in film("--epoch", "1")
     assert "(best, cpu)" in film("--best")
     assert f"Playing {newer}" in film("--run", newer)
+    by_name = make_run(tmp_path / "outputs" / "by_name").path
+    monkeypatch.chdir(tmp_path)
+    assert f"Newest run: {by_name}" in film()
+    shutil.rmtree(by_name)
     # A run that has no weights yet is passed over.
     monkeypatch.chdir(tmp_path)
     shutil.rmtree(newer / "checkpoints")
@@ -310,16 +314,23 @@ def test_no_network_and_no_cache(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--run", "nowhere"], "nowhere is not a run folder: it has neither config/trainer.yaml nor agent_config.json"),
+        (["--run", "nowhere"], "nowhere is not a run folder: a run has a config/trainer.yaml (or agent_config.json)"),
         (["--run", "{run}", "--epoch", "2"], "keeps no weights of epoch 2. Kept: 1, 3."),
         (["--run", "{run}", "--device", "gpu"], "--device gpu is unknown"),
-        (["--run", "{run}", "--precision", "half"], "half is unknown: use auto, bf16 or fp32"),
+        (["--run", "{run}", "--precision", "half"], "argument --precision: invalid choice: 'half'"),
         (["--run", "{run}", "--video", "film.avi"], "film.avi cannot be written: a film's name ends in .mp4 or .gif"),
-        (["--run", "{run}", "--fps", "0"], "argument --fps: 0 is not a whole number above 0"),
+        (["--run", "{run}", "--fps", "0"], "argument --fps: 0 is too small"),
         (["--run", "{run}", "--env", "moon"], "argument --env: invalid choice: 'moon'"),
         (["--run", "{run}", "--store-original-obs"], "need -r"),
         (["--horizon", "x"], "x is not a whole number"),
         (["--sise", "3"], "unrecognized arguments: --sise 3"),
+        (["--size", "9000"], "--size 9000 is too large: 8192 at most"),
+        (["--seed", "-1"], "argument --seed: "),
+        (["--epoch", "1", "--best"], "not allowed with argument"),
+        (["--run", "{run}", "-d", "-r"], "-d only looks"),
+        (["--benchmark", "1", "--video", "a.mp4"], "--benchmark stands without -r and --video"),
+        (["--run", "{run}", "--video", "{run}.mp4"], "run.mp4 cannot be written: it is a folder"),
+        (["--run", "{run}", "--env", "test", "--video", "{run}/config/trainer.yaml/a.mp4"], "/config/trainer.yaml: "),
     ],
 )
 def test_mistakes(
@@ -331,6 +342,7 @@ def test_mistakes(
     words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    shared_run.path.with_suffix(".mp4").mkdir(exist_ok=True)
     code = call(monkeypatch, *[argument.format(run=shared_run.path) for argument in arguments])
     assert words in complaint(capfd, code)
 
@@ -343,7 +355,7 @@ def test_nothing_to_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
     assert "--pretrained" in line
     folder = make_run(tmp_path / "outputs" / "a" / "b", steps={})
     line = complaint(capfd, call(monkeypatch, "-d", "--run", folder.path))
-    assert f"There is no data set with an episode in {folder.path}/dataset" in line
+    assert "There is no data set with an episode in this run." in line
     folder.best_agent.unlink()
     assert "has no checkpoints/best.pt" in complaint(capfd, call(monkeypatch, "--run", folder.path, "--best"))
     shutil.rmtree(folder.agent_versions)
@@ -364,6 +376,44 @@ def test_weights_of_other_networks(
     assert "has no weights of the actor_critic" in complaint(capfd, call(monkeypatch, "--run", folder.path))
     folder.agent_version(3).write_bytes(b"no weights")
     assert "agent_epoch_00003.pt is damaged" in complaint(capfd, call(monkeypatch, "--run", folder.path))
+
+
+def test_damaged_settings(
+    shared_run: RunFolder, reference_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(shared_run.path, folder)
+    config = folder / "config" / "trainer.yaml"
+    for text, words in (
+        ("a: [", f"{config} is not a file of settings: "),
+        ("- a", f"{config} is not a file of settings: it holds no names"),
+        ("a: 1", f"{config} has no section agent"),
+    ):
+        config.write_text(text)
+        assert words in complaint(capfd, call(monkeypatch, "--run", folder))
+    published = tmp_path / "published"
+    shutil.copytree(reference_dir / "run", published)
+    for text in ("[]", "{", '{"denoiser": 3}'):
+        (published / "agent_config.json").write_text(text)
+        assert "agent_config.json cannot be read: " in complaint(capfd, call(monkeypatch, "--run", published))
+
+
+def test_a_run_plays_with_its_own_copy_of_the_code(shared_run: RunFolder, reference_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, shared_run.path / "src" / "play.py", "--benchmark", "1"]
+    assert "world model: " in runs.run([*command, "--run", reference_dir / "run"]).stdout
+    assert f"Playing {shared_run.path} " in runs.run(command, cwd=tmp_path).stdout
+
+
+def test_a_run_on_data_from_elsewhere(
+    shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    for static in (shared_run.path, shared_run.dataset("train")):
+        folder = make_run(tmp_path / static.name, f"static_dataset.path={static}", steps={})
+        assert call(monkeypatch, "--run", folder.path, "-d", "--video", tmp_path / "a.mp4", "--steps", "2") == 0
+        assert "Data sets: train (" in capfd.readouterr().out
+        # Its starts are those of that data: nothing is collected.
+        assert call(monkeypatch, "--run", folder.path, "--benchmark", "1") == 0
+        assert "Collecting starts" not in capfd.readouterr().err
 
 
 def without_display() -> dict[str, str]:

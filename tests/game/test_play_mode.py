@@ -13,6 +13,7 @@ from data import Dataset
 from game.build import PlayConfig, build_play_env
 from game.play_env import PlayEnv
 from game.source import load_source
+from game.view import number
 from game_runs import CPU, fields, play
 from run.folder import RunFolder
 
@@ -80,7 +81,7 @@ def test_nothing_of_the_header_is_cut_off(shared_run: RunFolder, size: int) -> N
     env = make(shared_run.path)
     for _ in range(3):
         env.step()
-    env.now = replace(env.now, step=49, total=-12345, rew=-200, act=2)
+    env.now = replace(env.now, step=49, total=-123.456789, rew=-1.23456789, value=-2 / 3, act=2)
     env.is_paused = True
     player = play(env, [None], size)
     screen = player.screens[-1]
@@ -197,6 +198,25 @@ def test_imagination_begins_with_the_drawn_starts_in_order(shared_run: RunFolder
         while not (env.now.end or env.now.trunc):
             env.step()
         env.step()
+
+
+@pytest.mark.parametrize("keys", [["return"], ["right", "left"]])
+def test_starts_stay_in_step_when_a_last_frame_is_left(shared_run: RunFolder, keys: list[str]) -> None:
+    env = make(shared_run.path, horizon=2, controller="replay")
+    for _ in range(6):
+        while not (env.now.end or env.now.trunc):
+            env.step()
+        for key in keys:
+            env.press(key)
+        assert (env.now.obs[0] == env._drawn.episode.obs[env._drawn.step]).all()
+
+
+def test_numbers_stay_in_their_fields() -> None:
+    for value in (0, -3, 12345.678, -0.00123456, 1e30, -1e-30, 2 / 3):
+        for width in (7, 9):
+            assert len(number(value, width)) <= width
+            assert float(number(value, width)) == pytest.approx(value, rel=0.05)
+    assert number(1.0, 7, "+") == "+1"
 
 
 def test_the_policy_remembers_as_in_training(shared_run: RunFolder) -> None:

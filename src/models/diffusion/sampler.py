@@ -13,7 +13,7 @@ from models.diffusion.denoiser import Denoiser, Randn
 class DiffusionSamplerConfig:
     """Schedule (σ from `sigma_max` to `sigma_min`, bent by `rho`), solver order (1 Euler, 2 Heun) and churn."""
 
-    num_steps_denoising: int
+    num_steps_denoising: int = 3
     sigma_min: float = 2e-3
     sigma_max: float = 5.0
     rho: int = 7
