@@ -23,6 +23,7 @@ from run.config import register_resolvers
 from run.door import explain, fail
 from run.folder import RunFolder
 from run.interrupt import Interrupted
+from run.memory import keep_freed_memory
 from run.ranks import Ranks, run_ranks
 from trainer import Trainer
 from training.config import TrainerConfig
@@ -81,6 +82,8 @@ def _train_in_folder(config: DictConfig, path: Path, is_new: bool, ranks: Ranks)
     """With several ranks, every one takes the first one's folder and seed."""
     path, seed = ranks.broadcast((path, config.common.seed))
     config.common.seed = seed
+    if ranks.device.type == "cpu":
+        keep_freed_memory()
     if ranks.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True

@@ -7,6 +7,9 @@ import torch
 
 PROJECT = Path(__file__).resolve().parents[1]
 
+# As in the processes that the tests start: numbers must not depend on how a busy machine splits work.
+torch.set_num_threads(1)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

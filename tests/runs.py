@@ -41,7 +41,6 @@ SHORT_SCHEDULE = [
     "collection.test.num_episodes=2",
     "collection.test.num_final_episodes=2",
     "training.num_final_epochs=1",
-    "training.compile=false",
     "evaluation.every=2",
     "evaluation.video_steps=4",
     "denoiser.training.steps_first_epoch=4",

@@ -16,9 +16,6 @@ from training.config import TrainerConfig
 
 CPU = torch.device("cpu")
 
-# As in the processes that `runs` starts, with which results are compared.
-torch.set_num_threads(1)
-
 
 def compose(*overrides: str, game: list[str] = runs.BREAKOUT) -> DictConfig:
     register_resolvers()

@@ -16,8 +16,10 @@ class Replay:
     unfinished episode can grow although others were stored behind it.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, expected_steps: int = 0) -> None:
+        """Room for `expected_steps` is claimed at once, so that growing never needs old and new room together."""
         self.device = device
+        self._expected_steps = expected_steps
         self.episode_lengths = np.zeros(0, np.int64)
         self._order = np.zeros(0, np.int64)
         self._final_places = np.zeros(0, np.int64)
@@ -35,8 +37,9 @@ class Replay:
     def add_episode(self, episode: Episode, episode_id: int | None = None) -> int:
         """Store a new episode, or (with its number) the later steps of an unfinished one; returns the number."""
         if self._steps is None:
-            self._steps = _Columns([getattr(episode, name) for name in STEP_FIELDS], self.device)
-            self._finals = _Columns([episode.obs[:1]], self.device)
+            columns = [getattr(episode, name) for name in STEP_FIELDS]
+            self._steps = _Columns(columns, self.device, self._expected_steps)
+            self._finals = _Columns([episode.obs[:1]], self.device, 0)
             self._finals.append([torch.zeros_like(episode.obs[:1])])
         places = self._steps.append([getattr(episode, name) for name in STEP_FIELDS])
         if episode_id is None:
@@ -91,9 +94,10 @@ def segment_by_segment(episodes: list[Episode], segments: Segments) -> Batch:
 class _Columns:
     """Growing tensors of equal length."""
 
-    def __init__(self, like: list[Tensor], device: torch.device) -> None:
+    def __init__(self, like: list[Tensor], device: torch.device, capacity: int) -> None:
         self.size = 0
-        self.columns = [torch.empty(0, *values.shape[1:], dtype=values.dtype, device=device) for values in like]
+        # Memory is claimed but not touched: an untouched page costs nothing on the CPU.
+        self.columns = [torch.empty(capacity, *values.shape[1:], dtype=values.dtype, device=device) for values in like]
 
     def append(self, values: list[Tensor]) -> np.ndarray:
         """Store rows behind the others; returns their places."""
@@ -101,7 +105,6 @@ class _Columns:
         if stop > len(self.columns[0]):
             capacity = max(stop, len(self.columns[0]) * 3 // 2)
             for index, column in enumerate(self.columns):
-                # Memory is claimed but not touched: an untouched page costs nothing on the CPU.
                 larger = torch.empty(capacity, *column.shape[1:], dtype=column.dtype, device=column.device)
                 larger[:start] = column[:start]
                 self.columns[index] = larger

@@ -13,9 +13,10 @@ class ExperienceStore:
     With several ranks, one of them writes the data set and the others `follow` with the episodes that it added.
     """
 
-    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, device: torch.device, expected_steps: int = 0) -> None:
         self.dataset = dataset
-        self.replay = Replay(device)
+        self._expected_steps = expected_steps
+        self.replay = Replay(device, expected_steps)
         self._added: list[tuple[Episode, int | None]] = []
 
     def add_episode(self, episode: Episode, episode_id: int | None = None) -> int:
@@ -35,7 +36,7 @@ class ExperienceStore:
 
     def clear(self) -> None:
         self.dataset.clear()
-        self.replay = Replay(self.replay.device)
+        self.replay = Replay(self.replay.device, self._expected_steps)
         self._added = []
 
     def load(self) -> None:
@@ -43,7 +44,7 @@ class ExperienceStore:
         # Not at the top, so that networks and batches can be measured where PyTorch alone is installed.
         from tqdm import tqdm
 
-        self.replay = Replay(self.replay.device)
+        self.replay = Replay(self.replay.device, self._expected_steps)
         count, where = self.dataset.num_episodes, self.dataset.directory.name
         for episode in tqdm(self.dataset.episodes(), f"Loading {where} data", count, leave=False, delay=1):
             self.replay.add_episode(episode)

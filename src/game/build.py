@@ -13,7 +13,7 @@ from game.recorder import Recorder
 from game.source import EnvConfig, Source
 from game.starts import open_starts
 from run.compiled import compile_networks
-from run.device import autocast, cast_weights, choose_precision
+from run.device import cast_weights, choose_precision
 from run.folder import RunFolder
 
 NUM_STARTS_AT_ONCE = 4
@@ -46,8 +46,7 @@ def build_play_env(source: Source, config: PlayConfig, device: torch.device) -> 
     worlds = _real_worlds(source, config, device)
     starts = None
     if source.has_world_model or config.controller == "replay":
-        with autocast(device, precision):
-            starts = open_starts(source, device, config.seed)
+        starts = open_starts(source, device, config.seed, precision)
     if source.has_world_model:
         settings = replace(source.world_model_env, horizon=config.horizon, num_batches_to_preload=NUM_STARTS_AT_ONCE)
         env = WorldModelEnv(agent.denoiser, agent.rew_end_model, starts, settings, num_envs=1)

@@ -60,7 +60,7 @@ class Starts:
         return Drawn(self._load(int(self._dice.choice(len(self._room), p=self._room / self._room.sum()))), 0)
 
 
-def open_starts(source: Source, device: torch.device, seed: int) -> Starts:
+def open_starts(source: Source, device: torch.device, seed: int, precision: torch.dtype) -> Starts:
     """Starts from the run's test or train data, else from steps that its agent plays now, once."""
     n, name = source.agent.denoiser.num_steps_conditioning, f"play_{source.version}"
     rank = {"test": 0, "train": 1, name: 2}
@@ -68,10 +68,12 @@ def open_starts(source: Source, device: torch.device, seed: int) -> Starts:
         dataset = Dataset.open_if_any(path)
         if dataset is not None and max(dataset.lengths) >= n:
             return Starts(dataset, n, device, seed)
-    return Starts(_collect(source, Dataset(RunFolder(source.folder).dataset(name)), device, seed), n, device, seed)
+    return Starts(
+        _collect(source, Dataset(RunFolder(source.folder).dataset(name)), device, seed, precision), n, device, seed
+    )
 
 
-def _collect(source: Source, dataset: Dataset, device: torch.device, seed: int) -> Dataset:
+def _collect(source: Source, dataset: Dataset, device: torch.device, seed: int, precision: torch.dtype) -> Dataset:
     episodes: list[Episode] = []
 
     def keep(episode: Episode, episode_id: int | None) -> int:
@@ -79,7 +81,7 @@ def _collect(source: Source, dataset: Dataset, device: torch.device, seed: int) 
         return len(episodes) - 1
 
     env = make_env(source.env_test, 1, seed, device)
-    collector = Collector(env, source.agent.actor_critic, keep, epsilon=0.0)
+    collector = Collector(env, source.agent.actor_critic, keep, epsilon=0.0, precision=precision)
     collector.begin()
     for _ in tqdm(range(NUM_COLLECTED_STEPS), "Collecting starts"):
         collector.step()

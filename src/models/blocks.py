@@ -137,6 +137,10 @@ class Upsample(nn.Module):
         self.conv = conv3x3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            # Compiled for the CPU in bfloat16, the gradient of `interpolate` is lost (PyTorch 2.13).
+            b, c, h, w = x.shape
+            return self.conv(x[:, :, :, None, :, None].expand(b, c, h, 2, w, 2).reshape(b, c, 2 * h, 2 * w))
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 

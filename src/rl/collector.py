@@ -13,6 +13,7 @@ from models.actor_critic import ActorCritic
 from models.blocks import Memory
 from models.losses import sample_categorical
 from rl.rollout import Env
+from run.device import autocast
 
 Store = Callable[[Episode, int | None], int]
 """Takes a new episode, or (with a number) the later steps of an unfinished one; returns the episode's number."""
@@ -38,11 +39,20 @@ class Collector:
     Episodes are stored when they are over, the unfinished ones by `store_unfinished`.
     """
 
-    def __init__(self, env: CollectableEnv, policy: ActorCritic, store: Store, epsilon: float) -> None:
+    def __init__(
+        self,
+        env: CollectableEnv,
+        policy: ActorCritic,
+        store: Store,
+        epsilon: float,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        """The policy acts at random with probability `epsilon`, and runs in `precision`."""
         self.env = env
         self.policy = policy
         self.store = store
         self.epsilon = epsilon
+        self.precision = precision
         self.num_steps = 0
         self.episodes_of: list[int] = []
         self.returns: list[float] = []
@@ -86,7 +96,8 @@ class Collector:
     @torch.no_grad()
     def step(self) -> None:
         """One step of every environment."""
-        logits, _, hx_cx = self.policy.predict(self._obs, self._hx_cx)
+        with autocast(self._obs.device, self.precision):
+            logits, _, hx_cx = self.policy.predict(self._obs, self._hx_cx)
         act = sample_categorical(logits)
         if self.epsilon > 0:
             explore = torch.rand(len(act), device=act.device) < self.epsilon

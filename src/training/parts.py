@@ -70,8 +70,9 @@ def build_parts(config: TrainerConfig, folder: RunFolder, ranks: Ranks) -> Parts
     draws = _draws(config, agent, train, generators, device)
     rollouts = _make_rollouts(config, agent, draws["actor_critic"], ranks)
     components = _make_components(config, agent, draws, rollouts, ranks)
+    precision = choose_precision(config.run.precision, device)
     collectors = [
-        None if env is None else Collector(env, agent.actor_critic, store, settings.epsilon)
+        None if env is None else Collector(env, agent.actor_critic, store, settings.epsilon, precision)
         for env, store, settings in (
             (collect_train_env, train.add_episode, config.collect_train),
             (collect_test_env, test.add_episode, config.collect_test),
@@ -185,7 +186,9 @@ def _open_experience(config: TrainerConfig, folder: RunFolder, device: torch.dev
     """The run's own data sets, or the static ones (whose frames must have the size of the networks')."""
     replay_device = _replay_device(config, device)
     if config.static_dataset.path is None:
-        return ExperienceStore(Dataset(folder.dataset("train")), replay_device), Dataset(folder.dataset("test"))
+        expected_steps = config.collect_train.num_steps_total
+        train = ExperienceStore(Dataset(folder.dataset("train")), replay_device, expected_steps)
+        return train, Dataset(folder.dataset("test"))
     train_path, test_path = find_splits(Path(config.static_dataset.path))
     train = Dataset.open(train_path)
     test = Dataset.open(test_path) if test_path.is_dir() else Dataset(test_path)
@@ -195,7 +198,7 @@ def _open_experience(config: TrainerConfig, folder: RunFolder, device: torch.dev
             f"The frames in {train.directory} are {shape}, but the networks are made for (3, {size}, {size}): "
             f"set env.train.size={shape[-1]}."
         )
-    store = ExperienceStore(train, replay_device)
+    store = ExperienceStore(train, replay_device, train.num_steps)
     store.load()
     return store, test
 

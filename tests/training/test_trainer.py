@@ -191,7 +191,7 @@ def test_precision_and_replay_device_are_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_training_is_the_same_within_rounding(tmp_path: Path) -> None:
+def test_compiled_training_is_the_same_within_rounding(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     if shutil.which("g++") is None:
         pytest.skip("compilation on the CPU needs a C++ compiler")
     losses = {}
@@ -200,6 +200,7 @@ def test_compiled_training_is_the_same_within_rounding(tmp_path: Path) -> None:
         folder = train(tmp_path / choice, *settings, "training.num_final_epochs=0").folder.path
         losses[choice] = values(folder, "denoiser/train/loss_denoising")[1]
     assert losses["true"] == pytest.approx(losses["false"], rel=1e-4)
+    assert capsys.readouterr().out.count("The networks compile at their first use") == 1
 
 
 def test_seeds_make_runs(finished: Path, tmp_path: Path) -> None:
