@@ -10,8 +10,8 @@ Needs PyTorch and NumPy alone; with ale-py and Gymnasium, the collection of expe
 
 import argparse
 import copy
+import functools
 import json
-import platform
 import statistics
 import sys
 import time
@@ -24,8 +24,6 @@ sys.path.insert(0, str(PROJECT / "src"))
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from agent import Agent, AgentConfig
@@ -39,6 +37,7 @@ from rl.collector import Collector
 from rl.rollout import Rollouts
 from run.compiled import compile_networks
 from run.device import autocast, choose_device, choose_precision
+from run.measure import BytesMoved, begin_peak, device_name, file_name, read_peak_gb, time_once
 from run.memory import keep_freed_memory
 from run.ranks import Ranks
 
@@ -196,38 +195,10 @@ def make_episode(length: int, image: int) -> Episode:
     return Episode(obs, torch.randint(NUM_ACTIONS, (length,)), torch.randint(-1, 2, (length,)).float(), flags, flags)
 
 
-def measure_denoiser(plain: Way, default: Way, sizes: Sizes, device: torch.device) -> list[Result]:
-    return [
-        compare(
-            "denoiser update", lambda way: make_update(way, "denoiser", sizes, device), plain, default, sizes, device
-        )
-    ]
-
-
-def measure_rew_end_model(plain: Way, default: Way, sizes: Sizes, device: torch.device) -> list[Result]:
-    return [
-        compare(
-            "reward/end update",
-            lambda way: make_update(way, "rew_end_model", sizes, device),
-            plain,
-            default,
-            sizes,
-            device,
-        )
-    ]
-
-
-def measure_actor_critic(plain: Way, default: Way, sizes: Sizes, device: torch.device) -> list[Result]:
-    return [
-        compare(
-            "actor-critic update",
-            lambda way: make_update(way, "actor_critic", sizes, device),
-            plain,
-            default,
-            sizes,
-            device,
-        )
-    ]
+def measure_update(
+    component: str, words: str, plain: Way, default: Way, sizes: Sizes, device: torch.device
+) -> list[Result]:
+    return [compare(words, lambda way: make_update(way, component, sizes, device), plain, default, sizes, device)]
 
 
 def measure_imagination(plain: Way, default: Way, sizes: Sizes, device: torch.device) -> list[Result]:
@@ -268,9 +239,9 @@ def measure_batches(plain: Way, default: Way, sizes: Sizes, device: torch.device
 
 
 PARTS = {
-    "denoiser": measure_denoiser,
-    "rew_end_model": measure_rew_end_model,
-    "actor_critic": measure_actor_critic,
+    "denoiser": functools.partial(measure_update, "denoiser", "denoiser update"),
+    "rew_end_model": functools.partial(measure_update, "rew_end_model", "reward/end update"),
+    "actor_critic": functools.partial(measure_update, "actor_critic", "actor-critic update"),
     "imagination": measure_imagination,
     "batches": measure_batches,
 }
@@ -348,57 +319,6 @@ def compare(
     medians = [statistics.median(seconds[way_name]) for way_name in works]
     highest = [None if None in values else max(values) for values in peaks.values()]
     return Result(name, *medians, *highest, tflop, moved, frames)
-
-
-class BytesMoved(TorchDispatchMode):
-    """Adds up the bytes of every operation's inputs and outputs: what would be moved if nothing were fused."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gigabytes = 0.0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if torch.is_tensor(leaf)]
-            self.gigabytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e9
-        return out
-
-
-def time_once(work: Callable[[], None], device: torch.device) -> float:
-    """Seconds of one run, by the device's own events on CUDA."""
-    if device.type == "cuda":
-        start, end = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
-        torch.cuda.synchronize(device)
-        start.record()
-        work()
-        end.record()
-        torch.cuda.synchronize(device)
-        return start.elapsed_time(end) / 1000
-    started = time.perf_counter()
-    work()
-    if device.type == "mps":
-        torch.mps.synchronize()
-    return time.perf_counter() - started
-
-
-def begin_peak(device: torch.device) -> None:
-    """Let the peak of memory begin anew (on the CPU: Linux alone can do that)."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif device.type == "cpu" and (clear := Path("/proc/self/clear_refs")).exists():
-        clear.write_text("5")
-
-
-def read_peak_gb(device: torch.device) -> float | None:
-    """The device's allocated memory at its peak; on the CPU, that of this whole process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    status = Path("/proc/self/status")
-    if device.type != "cpu" or not status.exists():
-        return None
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024 / 1e9
 
 
 def table(results: list[Result], sizes: Sizes) -> str:
@@ -528,22 +448,6 @@ def write(
     path = output / f"{file_name(device)}.json"
     path.write_text(json.dumps(content, indent=1) + "\n")
     print(f"Numbers: {path}")
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpu = platform.processor() or platform.machine()
-    if (info := Path("/proc/cpuinfo")).exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
-    return f"{cpu}, {torch.get_num_threads()} threads" + (" (mps)" if device.type == "mps" else "")
-
-
-def file_name(device: torch.device) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in device_name(device)).strip("_").lower()
 
 
 if __name__ == "__main__":

@@ -50,13 +50,10 @@ class ActionKeys:
 
     def describe(self) -> str:
         """What to hold for each action, on one line."""
-        lines = [
-            f"{'+'.join(sorted(keys, key=_typing_order))} {self.names[action]}" for action, keys in self._pressed()
-        ]
-        return ", ".join(lines)
-
-    def _pressed(self) -> list[tuple[int, set[str]]]:
-        return [(action, keys) for action, keys in enumerate(self._keys) if keys and "" not in keys]
+        chords = (
+            ("+".join(sorted(keys, key=_typing_order)), name) for keys, name in zip(self._keys, self.names, strict=True)
+        )
+        return ", ".join(f"{chord} {name}" for chord, name in chords if chord)
 
 
 def _parts(name: str) -> set[str] | None:

@@ -14,10 +14,6 @@ class Field:
     value: str
     width: int
 
-    @property
-    def text(self) -> str:
-        return f"{self.label} {self.value}".strip()
-
 
 @dataclass(frozen=True)
 class Bar:
