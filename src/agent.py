@@ -12,17 +12,21 @@ from models.actor_critic import ActorCritic, ActorCriticConfig
 from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
 from models.rew_end_model import RewEndModel, RewEndModelConfig
 
-COMPONENTS = ("denoiser", "rew_end_model", "actor_critic")
+COMPONENTS = ("denoiser", "upsampler", "rew_end_model", "actor_critic")
 
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """Configurations of the components; `num_actions` is that of the environment and fills theirs."""
+    """Configurations of the components that the agent has; `num_actions` is that of the environment and fills theirs.
+
+    `num_actions` counts actions, or the entries of a multi-hot action.
+    """
 
     denoiser: DenoiserConfig
-    rew_end_model: RewEndModelConfig
-    actor_critic: ActorCriticConfig
+    rew_end_model: RewEndModelConfig | None = None
+    actor_critic: ActorCriticConfig | None = None
     num_actions: int | None = None
+    upsampler: DenoiserConfig | None = None
 
     def __post_init__(self) -> None:
         if self.num_actions is None:
@@ -30,7 +34,8 @@ class AgentConfig:
         inner_model = replace(self.denoiser.inner_model, num_actions=self.num_actions)
         object.__setattr__(self, "denoiser", replace(self.denoiser, inner_model=inner_model))
         for name in ("rew_end_model", "actor_critic"):
-            object.__setattr__(self, name, replace(getattr(self, name), num_actions=self.num_actions))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, replace(getattr(self, name), num_actions=self.num_actions))
 
 
 AGENT_TARGETS: dict[str, type] = {
@@ -44,25 +49,45 @@ AGENT_TARGETS: dict[str, type] = {
 
 
 class Agent(nn.Module):
-    """Denoiser, reward and termination model, and actor-critic."""
+    """A denoiser, and what else there is: upsampler, reward and termination model, actor-critic."""
 
     def __init__(self, config: AgentConfig) -> None:
         super().__init__()
-        self.denoiser = Denoiser(config.denoiser)
-        self.rew_end_model = RewEndModel(config.rew_end_model)
-        self.actor_critic = ActorCritic(config.actor_critic)
+        kinds = {"denoiser": Denoiser, "upsampler": Denoiser, "rew_end_model": RewEndModel, "actor_critic": ActorCritic}
+        for name in COMPONENTS:
+            own = getattr(config, name)
+            self.add_module(name, None if own is None else kinds[name](own))
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of those that this agent has."""
+        return tuple(name for name in COMPONENTS if getattr(self, name) is not None)
+
+    @property
+    def large_networks(self) -> list[nn.Module]:
+        """The parts that most of the work is in: worth compiling."""
+        inside = {
+            "denoiser": "inner_model",
+            "upsampler": "inner_model",
+            "rew_end_model": "encoder",
+            "actor_critic": "encoder",
+        }
+        return [getattr(getattr(self, name), inside[name]) for name in self.components]
 
     def save(self, path: Path) -> None:
         """Write a flat dictionary `<component>.<parameter>` of tensors, atomically."""
         save_tensors({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}, path)
 
     def load(self, path: Path, components: tuple[str, ...] = COMPONENTS) -> None:
-        """Take over the named components' weights from a file; raises UserError when they were made for others."""
+        """Take over weights of the named components from a file, as far as this agent has these components.
+
+        Raises UserError when they were made for others.
+        """
         self.take(read_weights(path), str(path), components)
 
     def take(self, weights: dict[str, Tensor], origin: str, components: tuple[str, ...] = COMPONENTS) -> None:
         """Take over weights as `read_weights` returns them; `origin` is what an error calls them."""
-        for component in components:
+        for component in (name for name in components if name in self.components):
             prefix = f"{component}."
             own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
             _load_exactly(getattr(self, component), own, component, origin)

@@ -112,6 +112,15 @@ class Component:
         self.num_updates += 1
         self.num_updates_in_epoch += 1
 
+    def move_to(self, device: torch.device, is_trained: bool) -> None:
+        """Have the module on a device; its optimizer goes along if it is trained there, else to main memory."""
+        self._optimizer.zero_grad()
+        self.module.to(device)
+        optimizer_device = device if is_trained else torch.device("cpu")
+        for state in self._optimizer.state.values():
+            for name, value in state.items():
+                state[name] = value.to(optimizer_device)
+
     def read_loss(self) -> float:
         """The average loss in this epoch so far. Waits for the device; raises LossNotFinite if it ever was not."""
         self.check_finite()

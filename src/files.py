@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -56,15 +57,15 @@ def save_tensors(value: Any, path: Path) -> None:
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
-def load_tensors(path: Path) -> Any:
-    """Read a file written by `torch.save` without running code.
+def load_tensors(path: Path, maps: bool = False) -> Any:
+    """Read a file written by `torch.save` without running code; with `maps`, tensors are read where they are used.
 
     Beside tensors and plain Python values, only `collections.Counter` and NumPy arrays of numbers are let in
     (the published `info.pt` holds them). Raises UserError for a missing, damaged or unsafe file.
     """
     try:
         with torch.serialization.safe_globals(_allowed_types()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=maps and zipfile.is_zipfile(path))
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
     except IsADirectoryError:
@@ -74,6 +75,11 @@ def load_tensors(path: Path) -> Any:
             what = f"it holds {forbidden[1]}, and only tensors and numbers are read"
             raise UserError(f"{path} is refused: {what}.") from None
         raise UserError(f"{path} is damaged, or was not written by torch.save.") from None
+
+
+def natural_order(name: str) -> list[int | str]:
+    """A key that sorts names with the numbers in them by size: `a2` before `a10`."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _allowed_types() -> list[Any]:

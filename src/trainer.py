@@ -121,6 +121,7 @@ class Trainer:
         if total == 0:
             return
         done = component.num_updates_in_epoch
+        self.parts.make_room_for(name)
         if name == "actor_critic" and done == 0:
             self.parts.rollouts.begin_phase()
         with self.report.timed(name) as units, self.report.bar(name, self.progress, total, done) as bar:
@@ -180,7 +181,7 @@ class Trainer:
 
     def _evaluate_world_model(self, epoch: int) -> None:
         if self.parts.test.num_episodes > 0 and not self.config.run.model_free:
-            replay = load_replay(self.parts.test)
+            replay = load_replay(self.parts.test, is_static=not self.schedule.plays)
             for name, metrics in evaluate_world_model(self.parts, self.config, replay).items():
                 self.report.numbers(epoch, f"{name}/test", metrics)
             film(self.parts, self.config, replay, self.folder.media / f"real_and_imagined_epoch_{epoch:05d}.mp4")

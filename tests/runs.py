@@ -53,6 +53,7 @@ SHORT_SCHEDULE = [
     "actor_critic.training.steps_per_epoch=3",
     "actor_critic.training.batch_size=4",
     "checkpointing.save_agent_every=2",
+    "training.compile=false",
     "common.device=cpu",
     "common.seed=3",
 ]

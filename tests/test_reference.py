@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agent import Agent, AgentConfig
+from agent import AGENT_TARGETS, Agent, AgentConfig
+from conftest import PROJECT
 from data import Batch, Dataset, to_bytes
 from envs import AtariConfig, make_env
 from files import load_tensors
@@ -26,6 +27,7 @@ from models.diffusion import (
 )
 from models.rew_end_model import RewEndModelConfig
 from rl.returns import lambda_returns
+from run.config import build, load_yaml
 
 ABSOLUTE = 1e-4
 GREY_LEVEL = 2 / 255
@@ -92,7 +94,7 @@ def test_conditioners(agent: Agent, recorded: dict[str, Any]) -> None:
 def test_denoiser_forward(agent: Agent, recorded: dict[str, Any]) -> None:
     given, denoiser = recorded["denoiser"]["forward"], agent.denoiser
     scales, obs = denoiser.conditioners(given["sigma"]), given["obs"].flatten(1, 2)
-    output = denoiser._model_output(given["noisy_next_obs"], obs, given["act"], scales)
+    output = denoiser._model_output(given["noisy_next_obs"], obs, given["act"], scales, None)
     assert_close(output, given["model_output"])
     before = scales.c_skip * given["noisy_next_obs"] + scales.c_out * output
     assert_close(before, given["denoised_before_quantization"])
@@ -193,9 +195,21 @@ def test_published_checkpoint_keys(reference_dir: Path) -> None:
     num_actions = theirs["actor_critic.actor_linear.weight"][0]
     agent = Agent(default_config(num_actions))
     assert {name: tuple(value.shape) for name, value in agent.state_dict().items()} == theirs
-    sizes = {name: sum(p.numel() for p in getattr(agent, name).parameters()) for name in vars(agent)["_modules"]}
+    sizes = {name: sum(p.numel() for p in getattr(agent, name).parameters()) for name in agent.components}
     if num_actions == 4:
         assert sizes == {"denoiser": 4_405_955, "rew_end_model": 5_900_864, "actor_critic": 3_229_637}
+
+
+def test_published_two_stage_checkpoint_keys(reference_dir: Path) -> None:
+    path = reference_dir / "checkpoint_keys_csgo.json"
+    theirs = {name: tuple(shape) for name, shape in json.loads(path.read_text()).items()}
+    num_actions = theirs["denoiser.inner_model.act_emb.0.weight"][0]
+    config = build(load_yaml(PROJECT / "config" / "agent" / "csgo.yaml"), AGENT_TARGETS, num_actions=num_actions)
+    with torch.device("meta"):
+        agent = Agent(config)
+    assert {name: tuple(value.shape) for name, value in agent.state_dict().items()} == theirs
+    sizes = {name: sum(p.numel() for p in getattr(agent, name).parameters()) for name in agent.components}
+    assert sizes == {"denoiser": 330_489_219, "upsampler": 51_149_187}
 
 
 def default_config(num_actions: int) -> AgentConfig:
@@ -245,6 +259,87 @@ def batch_of(given: dict[str, Any]) -> Batch:
             finals[int(name.rsplit("_", 1)[1])] = value
     rew, end = given.get("rew", torch.zeros(act.shape)), given.get("end", torch.zeros(act.shape, dtype=torch.uint8))
     return Batch(obs, act, rew, end, torch.zeros_like(end), given["mask_padding"], finals)
+
+
+@pytest.fixture(scope="module")
+def two_stages(reference_dir: Path) -> dict[str, Any]:
+    path = reference_dir / "csgo_small.pt"
+    if not path.is_file():
+        pytest.skip(f"{path} is absent")
+    return load_tensors(path)
+
+
+@pytest.fixture(scope="module")
+def two_stage_agent(two_stages: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Agent:
+    """Denoiser and upsampler alone, taken over through a checkpoint file."""
+    agent = Agent(two_stage_config(two_stages["config"])).eval()
+    path = tmp_path_factory.mktemp("reference") / "agent.pt"
+    torch.save(two_stages["state_dict"], path)
+    agent.load(path)
+    assert agent.components == ("denoiser", "upsampler")
+    return agent
+
+
+def two_stage_config(config: dict[str, Any]) -> AgentConfig:
+    parts = {}
+    for name in ("denoiser", "upsampler"):
+        entries = dict(config[name])
+        parts[name] = DenoiserConfig(inner_model=InnerModelConfig(**entries.pop("inner_model")), **entries)
+    return AgentConfig(**parts, num_actions=config["num_actions"])
+
+
+@torch.no_grad()
+def test_two_stage_denoiser_forward(two_stage_agent: Agent, two_stages: dict[str, Any]) -> None:
+    given, denoiser = two_stages["denoiser"]["forward"], two_stage_agent.denoiser
+    scales, obs = denoiser.conditioners(given["sigma"]), given["obs"].flatten(1, 2)
+    for sigma_cond, name in (
+        (given["sigma_cond"], "model_output"),
+        (None, "model_output_without_sigma_cond"),
+    ):
+        output = denoiser._model_output(given["noisy_next_obs"], obs, given["act"], scales, sigma_cond)
+        assert_close(output, given[name])
+    assert_close(given["sigma_cond"].log() / 4, given["c_noise_cond"])
+
+
+def test_two_stage_denoiser_sampler(two_stage_agent: Agent, two_stages: dict[str, Any]) -> None:
+    given = two_stages["denoiser"]["sampler"]
+    sampler = DiffusionSampler(two_stage_agent.denoiser, DiffusionSamplerConfig(**given["config"]))
+    inputs = two_stages["denoiser"]["forward"]
+    randn = replaying([given["initial_noise"], *given["conditioning_noise"]])
+    assert_same_samples(sampler.sample(inputs["obs"], inputs["act"], randn), given)
+
+
+def test_upsampler_sampler(two_stage_agent: Agent, two_stages: dict[str, Any]) -> None:
+    given, upsampler = two_stages["upsampler"]["sampler"], two_stage_agent.upsampler
+    enlarged = upsampler.enlarge(given["low_res"])[:, None]
+    assert_close(enlarged, given["low_res_upsampled_bicubic"])
+    sampler = DiffusionSampler(upsampler, DiffusionSamplerConfig(**given["config"]))
+    obs = torch.cat((given["previous_full_res"], enlarged), dim=1)
+    randn = replaying([given["initial_noise"], *given["churn_noise"]])
+    assert_same_samples(sampler.sample(obs, None, randn), given)
+
+
+@pytest.mark.parametrize("component", ["denoiser", "upsampler"])
+def test_two_stage_losses(two_stage_agent: Agent, two_stages: dict[str, Any], component: str) -> None:
+    given, denoiser = two_stages[component]["loss"], getattr(two_stage_agent, component)
+    levels = two_stages["denoiser"]["loss"]["sigma_distribution"]
+    denoiser.sigma_distribution = SigmaDistributionConfig(**levels)
+    obs = given["obs"]
+    b, t = obs.shape[:2]
+    nothing = torch.zeros(b, t)
+    act = given.get("act", nothing.long())
+    mask, full = given["mask_padding"], given.get("full_res")
+    batch = Batch(obs, act, nothing, nothing.byte(), nothing.byte(), mask, obs[:, 0], full)
+    loss, _ = denoiser(batch, replaying(given["draws"]))
+    torch.testing.assert_close(loss, given["loss"], rtol=1e-5, atol=0)
+
+
+def assert_same_samples(ours: tuple[Tensor, list[Tensor]], given: dict[str, Any]) -> None:
+    next_obs, trajectory = ours
+    assert_same_frames(next_obs, given["next_obs"])
+    off = (torch.stack(trajectory) - given["trajectory"]).abs()
+    assert off.max() <= GREY_LEVEL * (len(trajectory) - 1)
+    assert (off > ABSOLUTE).float().mean() < 1e-3
 
 
 def test_frames_survive_bytes() -> None:

@@ -97,7 +97,7 @@ def cases() -> dict[str, tuple[nn.Module, Any]]:
 def rows(whole: Any, share: slice) -> Any:
     """A share of a joined batch."""
     if isinstance(whole, Batch):
-        return Batch(*[value[share] for value in vars(whole).values()])
+        return Batch(*[None if value is None else value[share] for value in vars(whole).values()])
     parts = {name: getattr(whole, name)[:, share] for name in ("obs", "act", "returns", "restarted")}
     before = tuple(memory[share] for memory in whole.hx_cx)
     return Experience(**parts, hx_cx=before, restart_hx_cx=tuple(m[:, share] for m in whole.restart_hx_cx))

@@ -1,5 +1,6 @@
 """A batch of segments, the form in which every component reads experience."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -14,7 +15,8 @@ class Batch:
 
     `obs` uint8 (b, t, c, h, w), `act` int64 (b, t), `rew` float32 (b, t), `end` and `trunc` uint8 (b, t),
     `mask_padding` bool (b, t), False on padding, `final_obs` uint8 (b, c, h, w): the frame behind the episode's last
-    step where the episode is over, undefined elsewhere.
+    step where the episode is over, undefined elsewhere. Actions may also be multi-hot, uint8 (b, t, num_actions).
+    `full_obs` uint8 (b, t, c, H, W): where an upsampler learns, the same frames in full size.
     """
 
     obs: Tensor
@@ -24,6 +26,7 @@ class Batch:
     trunc: Tensor
     mask_padding: Tensor
     final_obs: Tensor
+    full_obs: Tensor | None = None
 
     def __len__(self) -> int:
         return self.obs.size(0)
@@ -33,5 +36,17 @@ class Batch:
         """Observations in [-1, 1], float32 (b, t, c, h, w), zero (mid-grey) on padding."""
         return to_unit_range(self.obs) * self.mask_padding[:, :, None, None, None]
 
+    @property
+    def full_frames(self) -> Tensor:
+        """As `frames`, in full size."""
+        return to_unit_range(self.full_obs) * self.mask_padding[:, :, None, None, None]
+
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*[getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)])
+        return self._each(lambda column: column.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        return self._each(lambda column: column.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        columns = [getattr(self, field.name) for field in fields(self)]
+        return Batch(*[None if column is None else change(column) for column in columns])

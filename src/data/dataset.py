@@ -14,8 +14,13 @@ from files import load_tensors, save_tensors
 
 
 def find_splits(root: Path) -> tuple[Path, Path]:
-    """Where the train and test data of a folder lie: a run, a folder of both, or a data set itself (without test)."""
-    root = root / "dataset" if (root / "dataset").is_dir() else root
+    """Where the train and test data of a folder lie.
+
+    The folder is a run, a folder of both, one whose small frames lie in `low_res`, or a data set itself (without test).
+    """
+    for inside in ("dataset", "low_res"):
+        if (root / inside).is_dir():
+            root = root / inside
     return (root / "train" if (root / "train").is_dir() else root), root / "test"
 
 

@@ -16,9 +16,10 @@ from files import load_tensors, save_tensors
 class Episode:
     """Steps of one environment, from a start to an end, a truncation, or as far as it got.
 
-    `obs` uint8 (t, c, h, w), `act` int64 (t), `rew` float32 (t), `end` and `trunc` uint8 (t). `rew[i]`, `end[i]` and
-    `trunc[i]` answer `act[i]`, taken at `obs[i]`. `info["final_observation"]`, uint8 (c, h, w), is the frame that
-    follows the last action, known where the episode is over. Other entries of `info` are carried along.
+    `obs` uint8 (t, c, h, w), `act` int64 (t) or multi-hot uint8 (t, num_actions), `rew` float32 (t), `end` and `trunc`
+    uint8 (t). `rew[i]`, `end[i]` and `trunc[i]` answer `act[i]`, taken at `obs[i]`. `info["final_observation"]`, uint8
+    (c, h, w), is the frame that follows the last action, known where the episode is over. Other entries of `info` are
+    carried along.
     """
 
     obs: Tensor
@@ -62,8 +63,8 @@ class Episode:
 
     @classmethod
     def load(cls, path: Path) -> "Episode":
-        """Read an episode file; raises UserError when it is missing, damaged or something else."""
-        stored = load_tensors(path)
+        """Read an episode file, steps only as they are used; raises UserError when it is missing or none."""
+        stored = load_tensors(path, maps=True)
         if not isinstance(stored, dict) or not set(STEP_FIELDS) <= stored.keys():
             raise UserError(f"{path} is not an episode: it needs the entries {', '.join(STEP_FIELDS)}.")
         steps = [stored[name] for name in STEP_FIELDS]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 def to_unit_range(frames: Tensor) -> Tensor:
     """uint8 frames as float32 in [-1, 1]; floating point frames pass unchanged."""
-    return frames if frames.is_floating_point() else frames.float().div(255).mul(2).sub(1)
+    return frames if frames.is_floating_point() else frames.float().div_(255).mul_(2).sub_(1)
 
 
 def to_bytes(frames: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """All experience in memory as bytes, on the CPU or the GPU, drawn from by whole batches."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -77,7 +79,7 @@ class Replay:
         return tensor.to(self.device, non_blocking=True)
 
 
-def segment_by_segment(episodes: list[Episode], segments: Segments) -> Batch:
+def segment_by_segment(episodes: Sequence[Episode] | Mapping[int, Episode], segments: Segments) -> Batch:
     """The plain twin of `Replay.gather`: the same batch, assembled one segment at a time."""
     rows = []
     for episode_id, start in zip(segments.episode_ids.tolist(), segments.starts.tolist(), strict=True):

@@ -5,6 +5,7 @@ import torch
 from data.dataset import Dataset
 from data.episode import Episode
 from data.replay import Replay
+from data.stored import StoredReplay
 
 
 class ExperienceStore:
@@ -13,11 +14,20 @@ class ExperienceStore:
     With several ranks, one of them writes the data set and the others `follow` with the episodes that it added.
     """
 
-    def __init__(self, dataset: Dataset, device: torch.device, expected_steps: int = 0) -> None:
+    def __init__(self, dataset: Dataset, device: torch.device | None, expected_steps: int = 0) -> None:
+        """`device` holds the replay; None leaves a static data set on disk."""
         self.dataset = dataset
+        self._device = device
         self._expected_steps = expected_steps
-        self.replay = Replay(device, expected_steps)
         self._added: list[tuple[Episode, int | None]] = []
+        self.replay: Replay | StoredReplay = self._empty_replay()
+
+    @property
+    def is_on_disk(self) -> bool:
+        return self._device is None
+
+    def _empty_replay(self) -> Replay | StoredReplay:
+        return StoredReplay(self.dataset) if self._device is None else Replay(self._device, self._expected_steps)
 
     def add_episode(self, episode: Episode, episode_id: int | None = None) -> int:
         """Store a new episode, or (with its number) the later steps of an unfinished one; returns the number."""
@@ -36,15 +46,17 @@ class ExperienceStore:
 
     def clear(self) -> None:
         self.dataset.clear()
-        self.replay = Replay(self.replay.device, self._expected_steps)
+        self.replay = self._empty_replay()
         self._added = []
 
     def load(self) -> None:
-        """Read every episode of the data set into memory."""
+        """Read every episode of the data set into memory, unless it stays on disk."""
+        self.replay = self._empty_replay()
+        if self.is_on_disk:
+            return
         # Not at the top, so that networks and batches can be measured where PyTorch alone is installed.
         from tqdm import tqdm
 
-        self.replay = Replay(self.replay.device, self._expected_steps)
         count, where = self.dataset.num_episodes, self.dataset.directory.name
         for episode in tqdm(self.dataset.episodes(), f"Loading {where} data", count, leave=False, delay=1):
             self.replay.add_episode(episode)

@@ -2,24 +2,43 @@
 
 import torch
 
-from envs.config import AtariConfig, GymConfig, WorldModelEnvConfig
+from data import ActionLayout
+from envs.config import AtariConfig, EnvConfig, GymConfig, RecordedGameConfig, WorldModelEnvConfig, frame_shape
 from envs.real_env import RealEnv
 from envs.world_model_env import WorldModelEnv
+from errors import UserError
 from models.diffusion import DiffusionSamplerConfig
 
-__all__ = ["ENV_TARGETS", "AtariConfig", "GymConfig", "RealEnv", "WorldModelEnv", "WorldModelEnvConfig", "make_env"]
+__all__ = [
+    "ENV_TARGETS",
+    "AtariConfig",
+    "EnvConfig",
+    "GymConfig",
+    "RealEnv",
+    "RecordedGameConfig",
+    "WorldModelEnv",
+    "WorldModelEnvConfig",
+    "frame_shape",
+    "make_env",
+]
 
 ENV_TARGETS: dict[str, type] = {
     "envs.AtariConfig": AtariConfig,
     "envs.GymConfig": GymConfig,
+    "envs.RecordedGameConfig": RecordedGameConfig,
+    "data.ActionLayout": ActionLayout,
     "envs.WorldModelEnvConfig": WorldModelEnvConfig,
     "models.diffusion.DiffusionSamplerConfig": DiffusionSamplerConfig,
 }
 """What `_target_` may name in the configuration of an environment."""
 
 
-def make_env(config: AtariConfig | GymConfig, num_envs: int, seed: int, device: torch.device) -> RealEnv:
+def make_env(config: EnvConfig, num_envs: int, seed: int, device: torch.device) -> RealEnv:
     """A real environment; raises UserError when there is none of that name."""
+    if isinstance(config, RecordedGameConfig):
+        raise UserError(
+            f"{config.id} cannot be stepped: there are only recordings of it. Train on them: static_dataset.path=DIR."
+        )
     # Imported here, as imagination alone needs neither of their libraries.
     if isinstance(config, AtariConfig):
         from envs.atari import AtariEmulators

@@ -51,9 +51,8 @@ class AtariEmulators:
         frame_numbers = info["episode_frame_number"].astype(np.int64)
         over = (end | trunc) & (frame_numbers < self._frame_numbers + FRAME_SKIP)
         self._frame_numbers = frame_numbers
-        if over.any():
-            obs = np.where(over[:, None, None, None, None], info["final_obs"], obs)
-        return Frames(obs[:, 0], rew, end, trunc, over)
+        last = np.where(over[:, None, None, None, None], info["final_obs"], obs) if over.any() else obs
+        return Frames(last[:, 0], rew, end, trunc, over, next_obs=obs[:, 0])
 
     def close(self) -> None:
         self._env.close()

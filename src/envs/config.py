@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from data import ActionLayout
 from models.diffusion import DiffusionSamplerConfig
 
 
@@ -36,9 +37,35 @@ class GymConfig:
 
 
 @dataclass(frozen=True)
+class RecordedGameConfig:
+    """A game of which there are recordings only: frames of `size` (height, width), `fps` of them a second.
+
+    `actions` says what multi-hot actions mean; None where the recordings have numbered actions.
+    """
+
+    id: str
+    size: tuple[int, ...]
+    fps: int = 15
+    actions: ActionLayout | None = None
+
+
+EnvConfig = AtariConfig | GymConfig | RecordedGameConfig
+
+
+def frame_shape(config: EnvConfig) -> tuple[int, int, int]:
+    """Channels, height and width of the frames that agents see of an environment with a `size`."""
+    height, width = config.size if isinstance(config, RecordedGameConfig) else (config.size, config.size)
+    return 3, height, width
+
+
+@dataclass(frozen=True)
 class WorldModelEnvConfig:
-    """Steps until truncation, how many batches of starts are made ready at once, and the sampler of frames."""
+    """Steps until truncation, how many batches of starts are made ready at once, and the sampler of frames.
+
+    `diffusion_sampler_upsampling` is that of full-size frames, for agents with an upsampler.
+    """
 
     horizon: int = 15
     num_batches_to_preload: int = 32
     diffusion_sampler: DiffusionSamplerConfig = field(default_factory=DiffusionSamplerConfig)
+    diffusion_sampler_upsampling: DiffusionSamplerConfig = field(default_factory=DiffusionSamplerConfig)

@@ -9,15 +9,16 @@ from torch import Tensor
 
 from data import Start, Step
 
-REPLAY_BAR_FROM = 3_000
+REPLAY_BAR_FROM = RESEED_AFTER = 3_000
 
 
 @dataclass(frozen=True)
 class Frames:
     """What emulators show after an action, before any reset.
 
-    `obs` uint8 (b, h, w, c), `rew` float32 (b), `end`, `trunc` and `over` bool (b): `over` marks games that must be
-    reset, which are fewer than the ended ones where losing a life ends an episode.
+    `obs` uint8 (b, h, w, c), `rew` float32 (b), `end`, `trunc` and `over` bool (b): `over` marks games that are over,
+    which are fewer than the ended ones where losing a life ends an episode. `next_obs`, like `obs`: the first frame of
+    the next game, where emulators begin that by themselves; None where they wait for a reset.
     """
 
     obs: np.ndarray
@@ -25,6 +26,7 @@ class Frames:
     end: np.ndarray
     trunc: np.ndarray
     over: np.ndarray
+    next_obs: np.ndarray | None = None
 
 
 class Emulators(Protocol):
@@ -45,8 +47,9 @@ class Emulators(Protocol):
 class RealEnv:
     """Vector environment over emulators.
 
-    Every game starts from a seed that follows from the environment's seed and the game's number. The state is therefore
-    the number of games begun and the actions taken in the current ones; restoring it replays those actions.
+    Each environment begins anew from a seed of its own, now and then: with every game, or, where seeding is slow (an
+    Atari ROM is loaded again, 80 ms) and emulators go on by themselves, with the first game after `RESEED_AFTER` steps.
+    The state is therefore how often that was, and the actions since; restoring it replays those actions.
     """
 
     def __init__(self, emulators: Emulators, seed: int, device: torch.device) -> None:
@@ -56,7 +59,7 @@ class RealEnv:
         self.num_envs = emulators.num_envs
         self.num_actions = emulators.num_actions
         self.action_names = emulators.action_names
-        self._games = np.zeros(self.num_envs, np.int64)
+        self._num_seeds = np.zeros(self.num_envs, np.int64)
         self._actions: list[list[int]] = [[] for _ in range(self.num_envs)]
 
     def prepare(self, num_steps: int) -> None:
@@ -67,7 +70,7 @@ class RealEnv:
 
     def reset(self) -> Start:
         """Begin a new game everywhere."""
-        return Start(self._send_frames(self._begin_games(np.ones(self.num_envs, np.bool_))))
+        return Start(self._send_frames(self._seed(np.ones(self.num_envs, np.bool_))))
 
     def step(self, act: Tensor) -> Step:
         """Play one action (b) in every game; games that are over begin anew at once."""
@@ -76,7 +79,7 @@ class RealEnv:
             history.append(action)
         frames = self.emulators.step(actions)
         final_obs = self._send_frames(frames.obs)
-        obs = self._send_frames(self._begin_games(frames.over)) if frames.over.any() else final_obs
+        obs = self._send_frames(self._begin_games(frames)) if frames.over.any() else final_obs
         rew = torch.from_numpy(frames.rew.astype(np.float32)).to(self.device)
         end, trunc = [torch.from_numpy(flags).to(self.device) for flags in (frames.end, frames.trunc)]
         return Step(obs, rew, end, trunc, final_obs)
@@ -86,13 +89,13 @@ class RealEnv:
 
     def state_dict(self) -> dict[str, Any]:
         actions = [torch.tensor(history, dtype=torch.int64) for history in self._actions]
-        return {"games": self._games.tolist(), "actions": actions}
+        return {"num_seeds": self._num_seeds.tolist(), "actions": actions}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a saved point. Games with shorter histories are reset, with their seeds, when theirs begin."""
-        self._games = np.array(state["games"], np.int64)
+        self._num_seeds = np.array(state["num_seeds"], np.int64)
         self._actions = [history.tolist() for history in state["actions"]]
-        if not self._games.any():
+        if not self._num_seeds.any():
             return
         from tqdm import tqdm
 
@@ -106,14 +109,23 @@ class RealEnv:
             places = zip(self._actions, (step - (longest - lengths)).tolist(), strict=True)
             self.emulators.step(np.array([history[place] if place >= 0 else 0 for history, place in places]))
 
-    def _begin_games(self, mask: np.ndarray) -> np.ndarray:
-        self._games += mask
+    def _begin_games(self, frames: Frames) -> np.ndarray:
+        """The frames to act on next, where some games are over."""
+        if frames.next_obs is None:
+            return self._seed(frames.over)
+        is_due = frames.over & (np.array([len(history) for history in self._actions]) >= RESEED_AFTER)
+        if not is_due.any():
+            return frames.next_obs
+        return np.where(is_due[:, None, None, None], self._seed(is_due), frames.next_obs)
+
+    def _seed(self, mask: np.ndarray) -> np.ndarray:
+        self._num_seeds += mask
         for index in np.flatnonzero(mask):
             self._actions[index] = []
         return self.emulators.reset(mask, self._seeds())
 
     def _seeds(self) -> np.ndarray:
-        keys = [(self.seed, index, int(game)) for index, game in enumerate(self._games)]
+        keys = [(self.seed, index, int(game)) for index, game in enumerate(self._num_seeds)]
         return np.array([np.random.SeedSequence(key).generate_state(1)[0] >> 1 for key in keys], np.int64)
 
     def _send_frames(self, frames: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""The imagined environment: a diffusion model for frames, a recurrent one for rewards and ends."""
+"""The imagined environment: diffusion models for frames, a recurrent one for rewards and ends."""
 
 import itertools
 from collections.abc import Callable
@@ -18,33 +18,44 @@ from models.rew_end_model import RewEndModel
 
 @dataclass(frozen=True)
 class _Starts:
-    """Starts of imagination: n real frames in [-1, 1], their actions, and the memory after n - 1 transitions."""
+    """Starts of imagination: n real frames in [-1, 1], their actions, and the memory after n - 1 transitions.
+
+    `full_obs` are the last frames in full size that an upsampler looks at. Where there is no reward and termination
+    model, or no upsampler, their tensors are empty but for the batch.
+    """
 
     obs: Tensor
     act: Tensor
     hx: Tensor
     cx: Tensor
+    full_obs: Tensor
 
 
 class WorldModelEnv:
-    """A vector environment that exists only in two networks, and from outside looks like any other.
+    """A vector environment that exists only in networks, and from outside looks like any other.
 
-    Nothing in `step` depends on the data's values: environments that ended are replaced under a mask, in order, from
-    starts made ready by `prepare`. So the host never waits for the device.
+    Without a reward and termination model nothing is rewarded and nothing ends before the horizon; with an upsampler
+    every frame is also drawn in full size. Nothing in `step` depends on the data's values: environments that ended are
+    replaced under a mask, in order, from starts made ready by `prepare`. So the host never waits for the device.
     """
 
     def __init__(
         self,
         denoiser: Denoiser,
-        rew_end_model: RewEndModel,
+        rew_end_model: RewEndModel | None,
         draw_starts: Callable[[int], Batch],
         config: WorldModelEnvConfig,
         num_envs: int,
+        upsampler: Denoiser | None = None,
     ) -> None:
         """`draw_starts(b)` returns segments of n steps of real experience, on the networks' device."""
         self.denoiser = denoiser
         self.rew_end_model = rew_end_model
+        self.upsampler = upsampler
         self.sampler = DiffusionSampler(denoiser, config.diffusion_sampler)
+        self.full_sampler = None
+        if upsampler is not None:
+            self.full_sampler = DiffusionSampler(upsampler, config.diffusion_sampler_upsampling)
         self.draw_starts = draw_starts
         self.horizon = config.horizon
         self.num_envs = num_envs
@@ -80,31 +91,64 @@ class WorldModelEnv:
         everywhere = torch.ones(self.num_envs, dtype=torch.bool, device=self._used.device)
         fresh = self._next_starts(everywhere)
         self._now, self._age = fresh, torch.zeros_like(everywhere, dtype=torch.int64)
-        return Start(to_bytes(fresh.obs[:, -1]), fresh.obs[:, :-1])
+        return Start(to_bytes(fresh.obs[:, -1]), fresh.obs[:, :-1], self._last_full(fresh))
 
     @torch.no_grad()
     def step(self, act: Tensor) -> Step:
-        """Imagine the answer to actions (b). `history` of the result is in [-1, 1], as padding may be in it."""
+        """Imagine the answer to actions (b), or multi-hot (b, num_actions).
+
+        `history` of the result is in [-1, 1], as padding may be in it.
+        """
         now = self._now
-        acts = torch.cat((now.act[:, :-1], act[:, None]), dim=1)
+        acts = torch.cat((now.act[:, :-1], act[:, None].to(now.act.dtype)), dim=1)
         frame, trajectory = self.sampler.sample(now.obs, acts)
         final_obs = to_bytes(frame)
         next_obs = to_unit_range(final_obs)[:, None]
-        logits_rew, logits_end, (hx, cx) = self.rew_end_model.predict(
-            now.obs[:, -1:], act[:, None], next_obs, (now.hx[None], now.cx[None])
-        )
-        rew = sample_categorical(logits_rew[:, 0]).float() - 1
-        end = sample_categorical(logits_end[:, 0]).bool()
+        full_obs, final_full_obs = self._enlarge(now.full_obs, next_obs[:, 0])
+        rew, end, memory = self._reward(now, act, next_obs)
         age = self._age + 1
         trunc = age >= self.horizon
         dead = end | trunc
 
         fresh = self._next_starts(dead)
-        shifted = (torch.cat((now.obs[:, 1:], next_obs), dim=1), acts.roll(-1, 1), hx[0], cx[0])
-        kept = zip((fresh.obs, fresh.act, fresh.hx, fresh.cx), shifted, strict=True)
+        shifted = _Starts(torch.cat((now.obs[:, 1:], next_obs), dim=1), acts.roll(-1, 1), *memory, full_obs)
+        kept = zip(vars(fresh).values(), vars(shifted).values(), strict=True)
         self._now = _Starts(*[_where(dead, restarted, going_on) for restarted, going_on in kept])
         self._age = torch.where(dead, 0, age)
-        return Step(to_bytes(self._now.obs[:, -1]), rew, end, trunc, final_obs, fresh.obs[:, :-1], trajectory)
+        return Step(
+            to_bytes(self._now.obs[:, -1]),
+            rew,
+            end,
+            trunc,
+            final_obs,
+            fresh.obs[:, :-1],
+            trajectory,
+            self._last_full(self._now),
+            final_full_obs,
+        )
+
+    def _reward(self, now: _Starts, act: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Reward, end, and the memory behind them."""
+        if self.rew_end_model is None:
+            nothing = torch.zeros(self.num_envs, device=act.device)
+            return nothing, nothing.bool(), (now.hx, now.cx)
+        logits_rew, logits_end, (hx, cx) = self.rew_end_model.predict(
+            now.obs[:, -1:], act[:, None], next_obs, (now.hx[None], now.cx[None])
+        )
+        rew = sample_categorical(logits_rew[:, 0]).float() - 1
+        return rew, sample_categorical(logits_end[:, 0]).bool(), (hx[0], cx[0])
+
+    def _enlarge(self, full_obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The full-size frames that the next one will follow, and that of `next_obs` (b, c, h, w) as bytes."""
+        if self.upsampler is None:
+            return full_obs, None
+        history = torch.cat((full_obs, self.upsampler.enlarge(next_obs)[:, None]), dim=1)
+        frame, _ = self.full_sampler.sample(history, None)
+        final_full_obs = to_bytes(frame)
+        return torch.cat((full_obs[:, 1:], to_unit_range(final_full_obs)[:, None]), dim=1), final_full_obs
+
+    def _last_full(self, starts: _Starts) -> Tensor | None:
+        return None if self.upsampler is None else to_bytes(starts.full_obs[:, -1])
 
     def state_dict(self) -> dict[str, Any]:
         tensors = {"used": self._used, "age": self._age}
@@ -129,13 +173,26 @@ class WorldModelEnv:
 
     def _burn_in(self, batch: Batch) -> _Starts:
         obs, act = batch.frames, batch.act
+        full_obs = self._first_full(batch, obs)
+        if self.rew_end_model is None:
+            empty = obs.new_zeros(len(obs), 0)
+            return _Starts(obs, act, empty, empty, full_obs)
         memory = obs.new_zeros(1, len(obs), self.rew_end_model.config.lstm_dim)
         hx, cx = memory, memory
         # Transition by transition, as in `step`: the network sees one shape only, and compiles once.
         for this, following in itertools.pairwise(range(obs.size(1))):
             at, behind = obs[:, this : this + 1], obs[:, following : following + 1]
             *_, (hx, cx) = self.rew_end_model.predict(at, act[:, this : this + 1], behind, (hx, cx))
-        return _Starts(obs, act, hx[0], cx[0])
+        return _Starts(obs, act, hx[0], cx[0], full_obs)
+
+    def _first_full(self, batch: Batch, obs: Tensor) -> Tensor:
+        """The last frames in full size; where nobody knows them, the small ones enlarged."""
+        if self.upsampler is None:
+            return obs.new_zeros(len(obs), 0)
+        n = self.upsampler.num_steps_conditioning
+        if batch.full_obs is not None:
+            return batch.full_frames[:, -n:]
+        return self.upsampler.enlarge(obs[:, -n:].flatten(0, 1)).clamp(-1, 1).unflatten(0, (len(obs), n))
 
     def _next_starts(self, mask: Tensor) -> _Starts:
         """The next unused start for each masked environment, in order; anything for the others."""
@@ -148,8 +205,8 @@ class WorldModelEnv:
 def imagine(sampler: DiffusionSampler, obs: Tensor, act: Tensor) -> Tensor:
     """Imagine on under given actions, from real frames, without ends or restarts.
 
-    `obs` uint8 (b, n, c, h, w), `act` int64 (b, n - 1 + t): those taken at `obs` and at the t - 1 imagined frames that
-    follow. Returns the t imagined frames, uint8 (b, t, c, h, w).
+    `obs` uint8 (b, n, c, h, w), `act` int64 (b, n - 1 + t) or multi-hot (b, n - 1 + t, num_actions): those taken at
+    `obs` and at the t - 1 imagined frames that follow. Returns the t imagined frames, uint8 (b, t, c, h, w).
     """
     n, frames = obs.size(1), list(to_unit_range(obs).unbind(1))
     for step in range(act.size(1) - n + 1):

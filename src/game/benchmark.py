@@ -45,11 +45,15 @@ def measure(play: PlayEnv, painter: Painter, num_steps: int, device: torch.devic
     lines = []
     stopwatch = Stopwatch(device)
     stopwatch.wrap(painter, "paint", "drawing")
-    stopwatch.wrap(play.policy, "predict", "policy")
+    if play.policy is not None:
+        stopwatch.wrap(play.policy, "predict", "policy")
     for world in play.worlds:
         if isinstance(world.env, WorldModelEnv):
             stopwatch.wrap(world.env.sampler, "sample", "denoiser")
-            stopwatch.wrap(world.env.rew_end_model, "predict", "reward and end model")
+            if world.env.rew_end_model is not None:
+                stopwatch.wrap(world.env.rew_end_model, "predict", "reward and end model")
+            if world.env.full_sampler is not None:
+                stopwatch.wrap(world.env.full_sampler, "sample", "upsampler")
         else:
             stopwatch.wrap(world.env, "step", "emulator")
     for world in play.worlds:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from data import Dataset, Episode, to_bytes
+from data import ActionLayout, Dataset, Episode, to_bytes
 from errors import UserError
+from game.layout_keys import LayoutKeys
 from game.view import Field, View, number
 
 PAGE = 10
@@ -18,11 +19,16 @@ class DatasetEnv:
     """A place in one of several data sets: an episode, and a step of it."""
 
     repeating_keys = frozenset({"up", "down", "left", "right", "page up", "page down"})
+    game_keys = frozenset()
+    wants_pointer = False
 
-    def __init__(self, datasets: dict[str, Dataset], action_names: Sequence[str]) -> None:
-        """`action_names` may be empty: then actions are shown by their numbers."""
+    def __init__(
+        self, datasets: dict[str, Dataset], action_names: Sequence[str], layout: ActionLayout | None = None
+    ) -> None:
+        """`action_names` may be empty: then actions are shown by their numbers. `layout` names multi-hot ones."""
         self.datasets = datasets
         self.action_names = action_names
+        self._keys = None if layout is None else LayoutKeys(layout)
         self.is_playing = False
         self.digits = ""
         self._message = ""
@@ -70,7 +76,7 @@ class DatasetEnv:
                 if self.is_playing and self.step == self.num_places - 1:
                     self.step = 0
 
-    def tick(self, held: list[str]) -> None:
+    def tick(self, held: list[str], motion: tuple[int, int] = (0, 0)) -> None:
         if self.is_playing:
             self._go_to_step(self.step + 1)
             self.is_playing = self.step < self.num_places - 1
@@ -86,7 +92,7 @@ class DatasetEnv:
             Field("data set", self._name, 9 + max(map(len, self.datasets))),
             Field("episode", f"{self.episode_id} of 0-{count}", 14 + 2 * len(str(count))),
             Field("step", f"{step} of 0-{len(episode) - 1}" if is_step else "final", 11 + 2 * len(str(longest))),
-            Field("action", self._action() if is_step else "-", 7 + max(map(len, self.action_names), default=4)),
+            Field("action", self._action() if is_step else "-", 7 + self._longest_action()),
             Field("reward", number(float(episode.rew[step]), 7, "+") if is_step else "-", 14),
             Field("end", _yes(episode.end, step), 7),
             Field("trunc", _yes(episode.trunc, step), 9),
@@ -111,8 +117,14 @@ class DatasetEnv:
         else:
             self._message = f"there is no episode {wanted}: 0 to {count - 1}"
 
+    def _longest_action(self) -> int:
+        return self._keys.longest_name if self._keys is not None else max(map(len, self.action_names), default=4)
+
     def _action(self) -> str:
-        act = int(self.episode.act[self.step])
+        act = self.episode.act[self.step]
+        if act.ndim > 0:
+            return self._keys.name(act) if self._keys is not None else f"{int(act.sum())} of {len(act)}"
+        act = int(act)
         return self.action_names[act] if act < len(self.action_names) else str(act)
 
     def _trajectory(self) -> tuple[Tensor, ...]:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+import torch
+
 KEY_OF = {"UP": "w", "DOWN": "s", "LEFT": "a", "RIGHT": "d", "FIRE": "space"}
 SIGN_OF = {"UP": "↑", "DOWN": "↓", "LEFT": "←", "RIGHT": "→", "FIRE": "●"}
 DIAGONALS = {"↑→": "↗", "↑←": "↖", "↓→": "↘", "↓←": "↙"}
@@ -25,8 +27,11 @@ class ActionKeys:
             parts = [{str(action)} if action < 10 else {""} for action in range(len(self.names))]
         self._keys: list[set[str]] = [{KEY_OF.get(part, part) for part in chord} for chord in parts]
         self._idle = self._keys.index(set()) if set() in self._keys else 0
+        self.has_mouse = False
+        self.game_keys = frozenset().union(*self._keys)
+        self.longest_name = max(map(len, self.names))
 
-    def action(self, held: Sequence[str]) -> int:
+    def action(self, held: Sequence[str], motion: tuple[int, int] = (0, 0)) -> int:
         """The action of the keys that are held, oldest first.
 
         Of two opposite directions the newer one counts. Where the game lacks a chord, as many of its keys as it has an
@@ -43,6 +48,13 @@ class ActionKeys:
                 if rank > best_rank:
                     best, best_rank = action, rank
         return best
+
+    def draw(self) -> int:
+        """A random action."""
+        return int(torch.randint(len(self.names), ()))
+
+    def name(self, act: int) -> str:
+        return self.names[act]
 
     def signs(self) -> list[str]:
         """A sign of one or two characters for each action."""

@@ -18,31 +18,36 @@ BACKGROUND, DIM, BRIGHT, ACCENT = (22, 22, 27), (140, 140, 150), (240, 240, 240)
 LEAST_WIDTH = 320
 MARGIN = 6
 BAR_HEIGHT = 36
+PREVIEW_HEIGHT = 60
 GAP = 2
 
 
 class Painter:
-    """Draws frames as large a multiple as fits into `size` pixels, below a header."""
+    """Draws frames as large a multiple as fits into `size` pixels, a square or (width, height), below a header."""
 
-    def __init__(self, size: int, has_header: bool = True) -> None:
+    def __init__(self, size: int | tuple[int, int], has_header: bool = True) -> None:
         pygame.font.init()
-        self._size = size
+        self._room = (size, size) if isinstance(size, int) else size
         self._has_header = has_header
 
     def paint(self, view: View, *more: Field) -> pygame.Surface:
         """The picture of a view; `more` fields stand behind its own."""
         height, width = view.frame.shape[-2:]
-        scale = max(1, min(self._size // height, self._size // width))
+        scale = max(1, min(self._room[0] // width, self._room[1] // height))
         full = max(width * scale, LEAST_WIDTH) // 2 * 2
         fields = (*view.fields, *more)
         font = _font(15 if full >= 480 else 12)
-        rows = _lay_out(fields, (full - 2 * MARGIN) // font.size("0")[0])
-        header = self._header_height(len(rows), bool(view.bars), font)
+        preview = _preview_size(view) if self._has_header else (0, 0)
+        room = full - 2 * MARGIN - preview[0] - (MARGIN if preview[0] else 0)
+        rows = _lay_out(fields, room // font.size("0")[0])
+        header = self._header_height(len(rows), bool(view.bars), font, preview[1])
         thumbnail = full // max(4, len(view.strip)) // 2 * 2 if view.strip else 0
         picture = pygame.Surface((full, header + (height * scale + 1) // 2 * 2 + thumbnail))
         picture.fill(BACKGROUND)
         if self._has_header:
             _draw_header(picture, rows, view.bars, font)
+            if view.preview is not None:
+                picture.blit(_enlarge(view.preview, preview), (full - MARGIN - preview[0], MARGIN))
         picture.blit(_enlarge(view.frame, (width * scale, height * scale)), ((full - width * scale) // 2, header))
         for place, frame in enumerate(view.strip):
             small = _enlarge(frame, (thumbnail - 2, thumbnail - 2))
@@ -52,11 +57,11 @@ class Painter:
             picture.blit(band, (MARGIN, header + height * scale - band.get_height() - MARGIN))
         return picture
 
-    def _header_height(self, num_rows: int, has_bars: bool, font: pygame.font.Font) -> int:
+    def _header_height(self, num_rows: int, has_bars: bool, font: pygame.font.Font, least: int) -> int:
         if not self._has_header:
             return 0
         bars = BAR_HEIGHT + _line_height(font) if has_bars else 0
-        return (2 * MARGIN + num_rows * _line_height(font) + bars) // 2 * 2
+        return (2 * MARGIN + max(least, num_rows * _line_height(font) + bars)) // 2 * 2
 
 
 def to_array(picture: pygame.Surface) -> np.ndarray:
@@ -75,6 +80,15 @@ def _lay_out(fields: tuple[Field, ...], columns: int) -> list[list[tuple[int, Fi
         rows[-1].append((column, field))
         column += field.width + GAP
     return rows
+
+
+def _preview_size(view: View) -> tuple[int, int]:
+    """Width and height of the preview: a whole multiple of its pixels."""
+    if view.preview is None:
+        return 0, 0
+    height, width = view.preview.shape[-2:]
+    scale = max(1, PREVIEW_HEIGHT // height)
+    return width * scale, height * scale
 
 
 def _draw_header(

@@ -1,4 +1,4 @@
-"""Acting in imagined and real environments, by a person or by the policy, one step at a time."""
+"""Acting in imagined and real environments, by a person, a policy or a recording, one step at a time."""
 
 import contextlib
 import math
@@ -10,6 +10,7 @@ from torch import Tensor
 from data import Start, Step
 from envs import RealEnv, WorldModelEnv
 from game.keys import ActionKeys
+from game.layout_keys import LayoutKeys
 from game.recorder import Recorder
 from game.starts import Drawn, Starts
 from game.view import Bar, Field, View, number
@@ -17,6 +18,7 @@ from models.actor_critic import ActorCritic
 from models.losses import sample_categorical
 from run.device import autocast
 
+CPU = torch.device("cpu")
 CONTROLLERS = {"policy": "π", "human": "H", "random": "random", "replay": "replay"}
 """Who may act, and what their recordings are called."""
 
@@ -33,13 +35,17 @@ class World:
 
 @dataclass(frozen=True)
 class Moment:
-    """What is seen now, how it was come by, and what the policy thinks of it."""
+    """What is seen now, how it was come by, and what the policy thinks of it.
+
+    `full_obs` is the frame as an upsampler draws it, `original_obs` as the real game does.
+    """
 
     obs: Tensor
     original_obs: Tensor | None = None
+    full_obs: Tensor | None = None
     step: int = 0
     total: float = 0.0
-    act: int | None = None
+    act: int | Tensor | None = None
     rew: float = 0.0
     end: bool = False
     trunc: bool = False
@@ -48,25 +54,27 @@ class Moment:
 
 
 class PlayEnv:
-    """A player in one of several worlds, of which the agent's policy knows what it would do."""
+    """A player in one of several worlds, of which the agent's policy, if it has one, knows what it would do."""
 
-    repeating_keys = frozenset({"up", "down", "e"})
+    repeating_keys = frozenset({"up", "down", "page up", "page down", "e"})
     is_still = False
 
     def __init__(
         self,
         worlds: list[World],
-        policy: ActorCritic,
-        keys: ActionKeys,
+        policy: ActorCritic | None,
+        keys: ActionKeys | LayoutKeys,
         controller: str = "policy",
         starts: Starts | None = None,
         recorder: Recorder | None = None,
         store_denoising_trajectory: bool = False,
         precision: torch.dtype = torch.float32,
+        device: torch.device = CPU,
+        store_original_obs: bool = False,
     ) -> None:
         """`starts` are those of the world model, and the recordings whose actions the controller `replay` takes.
 
-        Networks run in `precision`.
+        Networks run in `precision` on `device`. With `store_original_obs`, recordings also hold frames in full size.
         """
         self.worlds = worlds
         self.policy = policy
@@ -75,17 +83,26 @@ class PlayEnv:
         self.starts = starts
         self.recorder = recorder
         self.is_paused = False
+        self.game_keys = keys.game_keys
         self._precision = precision
+        self._device = device
+        self._store_original_obs = store_original_obs
         self._store_denoising_trajectory = store_denoising_trajectory
         self._wants_step = False
         self._index = 0
         self._drawn: Drawn | None = None
         self._upcoming: tuple[Start, Tensor | None, Drawn | None] | None = None
+        # What `m` hands over to, and takes over from.
+        self._deputy = controller if controller != "human" else "policy" if policy is not None else "replay"
         self.reset()
 
     @property
     def world(self) -> World:
         return self.worlds[self._index]
+
+    @property
+    def wants_pointer(self) -> bool:
+        return self.keys.has_mouse and self.controller == "human" and not self.is_paused
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -97,7 +114,7 @@ class PlayEnv:
         self._begin(start, original, self._next_drawn())
 
     @torch.no_grad()
-    def step(self, human_act: int = 0) -> None:
+    def step(self, human_act: int | Tensor = 0) -> None:
         """One step of the current controller; behind the end of an episode, the start of the next one."""
         now, world = self.now, self.world
         if now.end or now.trunc:
@@ -107,7 +124,7 @@ class PlayEnv:
         if act is None:
             self.reset()
             return
-        acts = torch.tensor([act], device=now.obs.device)
+        acts = torch.as_tensor(act)[None].to(now.obs.device)
         with self._networks():
             world.env.prepare(1)
             answer = world.env.step(acts)
@@ -117,6 +134,7 @@ class PlayEnv:
             now,
             obs=answer.final_obs,
             original_obs=None if original is None else original.final_obs,
+            full_obs=answer.final_full_obs,
             step=now.step + 1,
             total=now.total + rew,
             act=act,
@@ -129,18 +147,20 @@ class PlayEnv:
         if end or trunc:
             # The world has begun the next episode already, although this one's last frame is still to be seen.
             next_original = None if original is None else original.obs
-            self._upcoming = Start(answer.obs, answer.history), next_original, self._next_drawn()
+            self._upcoming = Start(answer.obs, answer.history, answer.full_obs), next_original, self._next_drawn()
         else:
             self._think()
 
     def press(self, key: str) -> None:
+        if key in self.game_keys:
+            return
         match key:
             case "return":
                 self.reset()
             case "m":
-                self.controller = "policy" if self.controller == "human" else "human"
-            case "up" | "down":
-                self._change_horizon(1 if key == "up" else -1)
+                self.controller = self._deputy if self.controller == "human" else "human"
+            case "up" | "down" | "page up" | "page down":
+                self._change_horizon(1 if key.endswith("up") else -1)
             case "left" | "right":
                 self._index = (self._index + (1 if key == "right" else -1)) % len(self.worlds)
                 self.reset()
@@ -149,40 +169,58 @@ class PlayEnv:
             case "e":
                 self._wants_step = self.is_paused
 
-    def tick(self, held: list[str]) -> None:
+    def tick(self, held: list[str], motion: tuple[int, int] = (0, 0)) -> None:
         if not self.is_paused or self._wants_step:
             self._wants_step = False
-            self.step(self.keys.action(held))
+            self.step(self.keys.action(held, motion))
 
     def close(self) -> None:
         self._store_recording()
 
     def view(self) -> View:
-        now, names, env = self.now, self.keys.names, self.world.env
-        horizon = env.horizon if isinstance(env, WorldModelEnv) else "-"
-        fields = (
+        now, keys = self.now, self.keys
+        bars = enumerate(zip(keys.signs(), now.probs, strict=False))
+        return View(
+            now.obs[0] if now.full_obs is None else now.full_obs[0],
+            self._fields(),
+            tuple(Bar(sign, share, act == now.act) for act, (sign, share) in bars),
+            preview=None if now.full_obs is None else now.obs[0],
+        )
+
+    def _fields(self) -> tuple[Field, ...]:
+        now, keys, env = self.now, self.keys, self.world.env
+        is_imagined = isinstance(env, WorldModelEnv)
+        fields = [
             Field("", self.world.label, max(len(world.label) for world in self.worlds)),
             Field("", f"{self.controller} (paused)" if self.is_paused else self.controller, 15),
             Field("step", str(now.step), 10),
-            Field("horizon", str(horizon), 11),
-            Field("return", number(now.total, 9), 16),
-            Field("reward", number(now.rew, 7, "+"), 14),
-            Field("end", _yes(now.end), 7),
+            Field("horizon", str(env.horizon) if is_imagined else "-", 12),
+        ]
+        if not is_imagined or env.rew_end_model is not None:
+            fields += [
+                Field("return", number(now.total, 9), 16),
+                Field("reward", number(now.rew, 7, "+"), 14),
+                Field("end", _yes(now.end), 7),
+            ]
+        fields += [
             Field("trunc", _yes(now.trunc), 9),
-            Field("action", "-" if now.act is None else names[now.act], 7 + max(map(len, names))),
-            Field("entropy", f"{_entropy(now.probs):.2f} bits", 17),
-            Field("value", number(now.value, 7), 13),
-        )
-        bars = enumerate(zip(self.keys.signs(), now.probs, strict=True))
-        return View(now.obs[0], fields, tuple(Bar(sign, share, act == now.act) for act, (sign, share) in bars))
+            Field("action", "-" if now.act is None else keys.name(now.act), 7 + keys.longest_name),
+        ]
+        if self.policy is not None:
+            fields += [
+                Field("entropy", f"{_entropy(now.probs):.2f} bits", 17),
+                Field("value", number(now.value, 7), 13),
+            ]
+        return tuple(fields)
 
     def _begin(self, start: Start, original_obs: Tensor | None, drawn: Drawn | None) -> None:
-        self._hx_cx = self.policy.initial_memory(1)
-        for frame in [] if start.history is None else start.history.unbind(1):
-            with self._networks():
-                *_, self._hx_cx = self.policy.predict(frame, self._hx_cx)
+        if self.policy is not None:
+            self._hx_cx = self.policy.initial_memory(1)
+            for frame in [] if start.history is None else start.history.unbind(1):
+                with self._networks():
+                    *_, self._hx_cx = self.policy.predict(frame, self._hx_cx)
         self._drawn = drawn
-        self.now = Moment(start.obs, original_obs)
+        self.now = Moment(start.obs, original_obs, start.full_obs)
         self._think()
 
     def _next_drawn(self) -> Drawn | None:
@@ -193,26 +231,30 @@ class PlayEnv:
         return self.starts.draw_episode() if self.controller == "replay" else None
 
     def _think(self) -> None:
+        if self.policy is None:
+            return
         with self._networks():
             self._logits, value, self._hx_cx = self.policy.predict(self.now.obs, self._hx_cx)
         probs = self._logits.float().softmax(-1)[0]
         *shares, value = torch.cat((probs, value)).tolist()
         self.now = replace(self.now, probs=tuple(shares), value=value)
 
-    def _choose(self, human_act: int) -> int | None:
+    def _choose(self, human_act: int | Tensor) -> int | Tensor | None:
         """The next action; None where the recording whose actions are replayed is over."""
         match self.controller:
             case "policy":
                 return int(sample_categorical(self._logits))
             case "random":
-                return int(torch.randint(len(self.keys.names), ()))
+                return self.keys.draw()
             case "replay":
-                place = self._drawn.step + self.now.step
-                return int(self._drawn.episode.act[place]) if place < len(self._drawn.episode) else None
+                acts, place = self._drawn.acts, self.now.step
+                if place >= len(acts):
+                    return None
+                return int(acts[place]) if acts.ndim == 1 else acts[place]
         return human_act
 
     def _networks(self) -> contextlib.AbstractContextManager:
-        return autocast(self.policy.critic_linear.weight.device, self._precision)
+        return autocast(self._device, self._precision)
 
     def _change_horizon(self, by: int) -> None:
         for world in self.worlds:
@@ -221,8 +263,9 @@ class PlayEnv:
 
     def _record(self, before: Moment, answer: Step) -> None:
         extras = {}
-        if before.original_obs is not None:
-            extras["original_obs"] = before.original_obs[0]
+        larger = before.original_obs if before.full_obs is None else before.full_obs
+        if self._store_original_obs and larger is not None:
+            extras["original_obs"] = larger[0].cpu()
         if self._store_denoising_trajectory and answer.trajectory is not None:
             extras["denoising_trajectory"] = torch.cat(answer.trajectory).half().cpu()
         now, name = self.now, f"{self.world.name}_{CONTROLLERS[self.controller]}"

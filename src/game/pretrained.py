@@ -1,16 +1,19 @@
 """Published weights from the Hugging Face Hub, as something to play."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 from omegaconf import DictConfig, OmegaConf
 
 from agent import read_weights
 from errors import UserError, near_matches
-from game.source import Source, make_source
+from game.source import Source, make_source, override
 from run.config import load_yaml
+from run.folder import PROJECT
 
 REPOSITORY = "eloialonso/diamond"
 GAMES = [
@@ -19,19 +22,38 @@ GAMES = [
     *("KungFuMaster", "MsPacman", "Pong", "PrivateEye", "Qbert", "RoadRunner", "Seaquest", "UpNDown"),
 ]
 """The 26 games of Atari 100k."""
+CSGO = "csgo"
+PRETRAINED = (*GAMES, CSGO)
 
 
-def load_pretrained(game: str, local_copy: Path | None, outputs: Path) -> Source:
+def load_pretrained(game: str, local_copy: Path | None, outputs: Path, overrides: Sequence[str] = ()) -> Source:
     """Download (or find in the cache, or in a local copy of the repository) the weights of a game.
 
-    Starts and recordings go to `outputs/pretrained/<Game>`. Raises UserError when neither the network nor
-    the cache has the files.
+    Starts and recordings go to `outputs/pretrained/<Game>`. `overrides` change the settings of imagination. Raises
+    UserError when neither the network nor the cache has the files.
     """
+    if game == CSGO:
+        return _load_csgo(local_copy, outputs, overrides)
     fetch = _from_local_copy(local_copy) if local_copy is not None else _from_hub
     weights = fetch(f"atari_100k/models/{game}.pt")
     agent, env = [fetch(f"atari_100k/config/{name}") for name in ("agent/default.yaml", "env/atari.yaml")]
-    config = _compose(agent, env, game)
+    config = override(_compose(agent, env, game), overrides)
     return make_source(pretrained_folder(outputs, game), weights, read_weights(weights), config)
+
+
+def _load_csgo(local_copy: Path | None, outputs: Path, overrides: Sequence[str]) -> Source:
+    """The two-stage world of CS:GO and its spawn places; what its actions mean is in config/env/csgo.yaml."""
+    root = _snapshot() if local_copy is None else local_copy
+    find = _from_local_copy(root)
+    weights, agent = find("csgo/model/csgo.pt"), find("csgo/config/agent/csgo.yaml")
+    settings = OmegaConf.create({"agent": load_yaml(agent), "env": load_yaml(PROJECT / "config" / "env" / "csgo.yaml")})
+    config = override(settings, overrides if _names_sampler(overrides) else ["world_model_env=fast", *overrides])
+    source = make_source(pretrained_folder(outputs, CSGO), weights, read_weights(weights), config)
+    return replace(source, spawn=root / "csgo" / "spawn")
+
+
+def _names_sampler(overrides: Sequence[str]) -> bool:
+    return any(word.startswith("world_model_env=") for word in overrides)
 
 
 def pretrained_folder(outputs: Path, game: str) -> Path:
@@ -41,20 +63,20 @@ def pretrained_folder(outputs: Path, game: str) -> Path:
 def find_game(word: str) -> str:
     """A game by its name, in any case, with or without `NoFrameskip-v4`, or by its number in the menu."""
     word = word.strip().removesuffix("NoFrameskip-v4")
-    for number, game in enumerate(GAMES, start=1):
+    for number, game in enumerate(PRETRAINED, start=1):
         if word.lower() in (game.lower(), str(number)):
             return game
     raise UserError(
-        f"There are no published weights of {word or 'a game without a name'}: the games are 1 to {len(GAMES)}, "
-        f"{', '.join(GAMES)}.{near_matches(word, GAMES)}"
+        f"There are no published weights of {word or 'a game without a name'}: the games are 1 to {len(PRETRAINED)}, "
+        f"{', '.join(PRETRAINED)}.{near_matches(word, list(PRETRAINED))}"
     )
 
 
 def ask_for_game() -> str:
     """Show the numbered menu and read a number or a name."""
-    width, rows = max(map(len, GAMES)) + 6, -(-len(GAMES) // 3)
+    width, rows = max(map(len, PRETRAINED)) + 6, -(-len(PRETRAINED) // 3)
     for row in range(rows):
-        cells = [f"{number + 1:3d} {GAMES[number]}" for number in range(row, len(GAMES), rows)]
+        cells = [f"{number + 1:3d} {PRETRAINED[number]}" for number in range(row, len(PRETRAINED), rows)]
         print("".join(cell.ljust(width) for cell in cells).rstrip())
     try:
         return find_game(input("Game (number or name): "))
@@ -70,15 +92,24 @@ def _compose(agent: Path, env: Path, game: str) -> DictConfig:
 
 
 def _from_hub(name: str) -> Path:
+    return Path(_fetch(name, functools.partial(hf_hub_download, REPOSITORY, name)))
+
+
+def _snapshot() -> Path:
+    """The part of the repository that the world of CS:GO is in."""
+    return Path(_fetch("csgo", functools.partial(snapshot_download, REPOSITORY, allow_patterns=f"{CSGO}/*")))
+
+
+def _fetch(name: str, download: Callable[..., str]) -> str:
     try:
-        return Path(hf_hub_download(REPOSITORY, name))
+        return download()
     except RemoteEntryNotFoundError:
         raise UserError(f"{REPOSITORY} on the Hugging Face Hub has no file {name}.") from None
     # Proxies, servers and networks fail in more ways than the client has errors for.
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     try:
-        return Path(hf_hub_download(REPOSITORY, name, local_files_only=True))
+        return download(local_files_only=True)
     except LocalEntryNotFoundError:
         raise UserError(
             f"{name} of {REPOSITORY} is not in the cache, and the Hugging Face Hub cannot be reached ({reason}). "

@@ -29,7 +29,13 @@ class Recorder:
         self._final_obs: Tensor | None = None
 
     def add(
-        self, name: str, obs: Tensor, act: int, answer: tuple[float, bool, bool], final_obs: Tensor, **extras: Tensor
+        self,
+        name: str,
+        obs: Tensor,
+        act: int | Tensor,
+        answer: tuple[float, bool, bool],
+        final_obs: Tensor,
+        **extras: Tensor,
     ) -> None:
         """One step for the data set `rec_<name>`.
 
@@ -41,7 +47,7 @@ class Recorder:
         self._name = name
         rew, end, trunc = answer
         flags = [torch.tensor(flag, dtype=torch.uint8) for flag in (end, trunc)]
-        self._steps.append((obs, torch.tensor(act), torch.tensor(rew), *flags))
+        self._steps.append((obs, torch.as_tensor(act), torch.tensor(rew), *flags))
         self._extras.append(extras)
         self._final_obs = final_obs
         if end or trunc:

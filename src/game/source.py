@@ -1,17 +1,18 @@
 """What there is to play: the networks and environments of a run folder, ours or of the published layout."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from agent import AGENT_TARGETS, Agent, AgentConfig, read_weights
 from data import find_splits
-from envs import ENV_TARGETS, AtariConfig, GymConfig, WorldModelEnvConfig
+from envs import ENV_TARGETS, AtariConfig, EnvConfig, WorldModelEnvConfig
 from errors import UserError
 from models.actor_critic import ActorCriticConfig
 from models.diffusion import DenoiserConfig, InnerModelConfig
@@ -19,7 +20,6 @@ from models.rew_end_model import RewEndModelConfig
 from run.config import build, build_as
 from run.folder import PROJECT, RunFolder
 
-EnvConfig = AtariConfig | GymConfig
 AGENT_JSON = "agent_config.json"
 
 
@@ -27,8 +27,9 @@ AGENT_JSON = "agent_config.json"
 class Source:
     """Networks, the real environments they learned from, and experience.
 
-    `datasets` are the data sets it has; new ones are made in `folder`. `version` names the weights. Without
-    `has_world_model`, only the policy was trained.
+    `datasets` are the data sets it has, `full_res` the folder of their frames in full size; new ones are made in
+    `folder`. `spawn` is a folder of places to begin in. `version` names the weights. Without `has_world_model`, only
+    the policy was trained.
     """
 
     folder: Path
@@ -40,6 +41,8 @@ class Source:
     env_test: EnvConfig
     world_model_env: WorldModelEnvConfig
     has_world_model: bool = True
+    full_res: Path | None = None
+    spawn: Path | None = None
 
 
 def find_run(named: Path | None, needs_weights: bool) -> Path:
@@ -75,11 +78,14 @@ def is_run(folder: Path) -> bool:
     return _description(folder).is_file() and not (folder / "config" / "agent").is_dir()
 
 
-def load_source(folder: Path, epoch: int | None, best: bool) -> Source:
-    """Read the configuration and weights of a run; raises UserError for what is missing or does not fit."""
+def load_source(folder: Path, epoch: int | None, best: bool, overrides: Sequence[str] = ()) -> Source:
+    """Read the configuration and weights of a run; raises UserError for what is missing or does not fit.
+
+    `overrides` change the settings of imagination, as in `world_model_env=fast`.
+    """
     path = _choose_weights(RunFolder(folder), epoch, best)
     weights = read_weights(path)
-    config = load_config(folder)
+    config = override(load_config(folder), overrides)
     return make_source(folder, path, weights, config, _is_model_free(config))
 
 
@@ -90,9 +96,9 @@ def make_source(
 
     The number of actions is that of the weights; `_target_` resolves by the allow-list only.
     """
-    actions = weights.get("actor_critic.actor_linear.weight")
+    actions = weights.get("denoiser.inner_model.act_emb.0.weight")
     if actions is None:
-        raise UserError(f"{path} has no weights of the actor_critic: there is nobody to watch.")
+        raise UserError(f"{path} has no weights of the denoiser: there is no world to be in.")
     agent = Agent(build(config.agent, AGENT_TARGETS, num_actions=len(actions)))
     agent.take(weights, str(path))
     return Source(
@@ -105,7 +111,41 @@ def make_source(
         env_config(config.env.test),
         build(config.world_model_env, ENV_TARGETS) if "world_model_env" in config else WorldModelEnvConfig(),
         not model_free,
+        _full_res(config) if agent.upsampler is not None else None,
+        folder / "spawn" if (folder / "spawn").is_dir() else None,
     )
+
+
+def _full_res(config: DictConfig) -> Path | None:
+    """Where the frames of the data set that a run was trained on lie in full size, if they are still there."""
+    root = OmegaConf.select(config, "static_dataset.path")
+    named = OmegaConf.select(config, "static_dataset.path_full_res")
+    folder = Path(named) if named is not None else None if root is None else Path(root) / "full_res"
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def override(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Settings with others of imagination: `world_model_env=NAME` of config/world_model_env, then single ones.
+
+    Raises UserError for overrides of anything else.
+    """
+    group, single = [], []
+    for word in overrides:
+        name = word.partition("=")[0]
+        if name != "world_model_env" and not name.startswith("world_model_env."):
+            raise UserError(f"{word} cannot be set when playing: only world_model_env=NAME and what is in it.")
+        (group if name == "world_model_env" else single).append(word)
+    if not overrides:
+        return config
+    settings = config.get("world_model_env") or {"_target_": "envs.WorldModelEnvConfig"}
+    if group:
+        with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
+            settings = compose("trainer", [group[-1]]).world_model_env
+    config = OmegaConf.merge(config, {"world_model_env": settings}, OmegaConf.from_dotlist(single))
+    # Unlike in a merge, nothing of the former choice is left over.
+    if group:
+        config.world_model_env = OmegaConf.merge(settings, OmegaConf.from_dotlist(single).get("world_model_env", {}))
+    return config
 
 
 def load_config(folder: Path) -> DictConfig:

@@ -26,13 +26,17 @@ class Bar:
 
 @dataclass(frozen=True)
 class View:
-    """`frame` uint8 (c, h, w); `strip`: frames for a row of small ones below it; `message`: a line for the player."""
+    """`frame` uint8 (c, h, w); `strip`: frames for a row of small ones below it; `message`: a line for the player.
+
+    `preview`: what the frame was made of, in its own size, in the header.
+    """
 
     frame: Tensor
     fields: tuple[Field, ...]
     bars: tuple[Bar, ...] = ()
     strip: tuple[Tensor, ...] = ()
     message: str = ""
+    preview: Tensor | None = None
 
 
 def number(value: float, width: int, sign: str = "") -> str:
@@ -44,18 +48,23 @@ def number(value: float, width: int, sign: str = "") -> str:
 class Playable(Protocol):
     """What a window can show. Keys are named as they are written on them: `return`, `up`, `m`, `.`, `page up`, …
 
-    Those in `repeating_keys` are pressed again and again while they are held.
+    Those in `repeating_keys` are pressed again and again while they are held. Mouse buttons are held as `left click`,
+    `middle click` and `right click`.
     """
 
     repeating_keys: frozenset[str]
+    game_keys: frozenset[str]
+    """Keys that belong to what is played: the window leaves them alone."""
+    wants_pointer: bool
+    """Whether the mouse moves something in what is played now."""
     is_still: bool
     """Whether nothing moves any more by itself."""
 
     def press(self, key: str) -> None:
         """A key went down."""
 
-    def tick(self, held: list[str]) -> None:
-        """A moment passed, with these keys held, oldest first."""
+    def tick(self, held: list[str], motion: tuple[int, int] = (0, 0)) -> None:
+        """A moment passed, with these keys held, oldest first, and the mouse moved right and down, in pixels."""
 
     def view(self) -> View: ...
 

@@ -10,21 +10,28 @@ from game.painter import Painter
 from game.view import Field, Playable
 from run.interrupt import Interrupts
 
+ROOM_FOR_HEADER = 120
 KEYPAD = {"enter": "return", **{f"[{digit}]": str(digit) for digit in range(10)}}
-LEAVE = ("escape", "q")
+BUTTONS = {1: "left click", 2: "middle click", 3: "right click"}
 NO_DISPLAY = "There is no display here. Use --video FILE.mp4 to make a film of it instead."
 
 
 class Window:
-    """A window as large as its picture. Raises UserError where there is no display."""
+    """A window as large as its picture, or the whole screen with the picture in its middle.
 
-    def __init__(self, title: str, painter: Painter, fps: float, interrupts: Interrupts) -> None:
+    Where the mouse is wanted, the pointer is caught: only its motion counts. Raises UserError without a display.
+    """
+
+    def __init__(self, title: str, painter: Painter, fps: float, interrupts: Interrupts, is_full: bool = False) -> None:
         open_display()
         pygame.display.set_caption(title)
         pygame.key.set_repeat(350, 50)
         self._painter = painter
         self._fps = fps
         self._interrupts = interrupts
+        self._is_full = is_full
+        self._has_pointer = False
+        self._motion = (0, 0)
         self._clock = pygame.time.Clock()
         self._held: list[str] = []
         self._tapped: list[str] = []
@@ -33,12 +40,15 @@ class Window:
         """Until the player leaves. What was played is safe then, also after Ctrl-C or an error."""
         try:
             while self._handle_events(playable):
-                playable.tick([key for key in self._tapped if key not in self._held] + self._held)
+                playable.tick([key for key in self._tapped if key not in self._held] + self._held, self._motion)
                 self._tapped.clear()
+                self._motion = (0, 0)
                 self._draw(playable)
+                self._catch_pointer(playable.wants_pointer)
                 self._clock.tick(self._fps)
         finally:
             playable.close()
+            self._catch_pointer(False)
             pygame.display.quit()
 
     def _handle_events(self, playable: Playable) -> bool:
@@ -48,13 +58,14 @@ class Window:
                 return False
             if event.type == pygame.WINDOWFOCUSLOST:
                 self._held.clear()
-            if event.type not in (pygame.KEYDOWN, pygame.KEYUP):
+            if event.type == pygame.MOUSEMOTION and self._has_pointer:
+                self._motion = (self._motion[0] + event.rel[0], self._motion[1] + event.rel[1])
+            key = _name(event)
+            if key is None:
                 continue
-            name = pygame.key.name(event.key)
-            key = KEYPAD.get(name, name)
-            if event.type == pygame.KEYUP:
+            if event.type in (pygame.KEYUP, pygame.MOUSEBUTTONUP):
                 self._held = [other for other in self._held if other != key]
-            elif key in LEAVE:
+            elif key == "escape" or (key == "q" and key not in playable.game_keys):
                 return False
             else:
                 self._key_down(key, playable)
@@ -73,10 +84,32 @@ class Window:
         rate = Field("fps", f"{self._clock.get_fps():.1f}/{self._fps:g}", 13)
         picture = self._painter.paint(playable.view(), rate)
         screen = pygame.display.get_surface()
-        if screen is None or screen.get_size() != picture.get_size():
+        if self._is_full:
+            screen = screen or pygame.display.set_mode((0, 0), pygame.FULLSCREEN)
+            screen.fill((0, 0, 0))
+        elif screen is None or screen.get_size() != picture.get_size():
             screen = pygame.display.set_mode(picture.get_size())
-        screen.blit(picture, (0, 0))
+        left, top = [(whole - part) // 2 for whole, part in zip(screen.get_size(), picture.get_size(), strict=True)]
+        screen.blit(picture, (left, top))
         pygame.display.flip()
+
+    def _catch_pointer(self, wanted: bool) -> None:
+        if wanted != self._has_pointer:
+            # Hidden and caught, it moves without end.
+            pygame.event.set_grab(wanted)
+            pygame.mouse.set_visible(not wanted)
+            pygame.mouse.get_rel()
+            self._has_pointer = wanted
+
+
+def _name(event: pygame.event.Event) -> str | None:
+    """What a key or button is called; None for other events."""
+    if event.type in (pygame.KEYDOWN, pygame.KEYUP):
+        name = pygame.key.name(event.key)
+        return KEYPAD.get(name, name)
+    if event.type in (pygame.MOUSEBUTTONDOWN, pygame.MOUSEBUTTONUP):
+        return BUTTONS.get(event.button)
+    return None
 
 
 def open_display() -> None:
@@ -92,3 +125,10 @@ def open_display() -> None:
     if pygame.display.get_driver() in ("offscreen", "dummy") and not named:
         pygame.display.quit()
         raise UserError(NO_DISPLAY)
+
+
+def screen_size() -> tuple[int, int]:
+    """Width and height of the whole screen, less some room for a header."""
+    open_display()
+    width, height = pygame.display.get_desktop_sizes()[0]
+    return width, max(1, height - ROOM_FOR_HEADER)

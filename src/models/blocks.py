@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 Memory = tuple[Tensor, Tensor]
 """What an LSTM carries: its hidden and its cell state."""
@@ -102,7 +103,12 @@ class ResBlock(nn.Module):
 
 
 class ResBlocks(nn.Module):
-    """Residual blocks in a row, each fed one skip connection when there are any; returns every output."""
+    """Residual blocks in a row, each fed one skip connection when there are any; returns every output.
+
+    With `recomputes`, a block keeps its input only, and works once more on the way back (Chen et al. 2016).
+    """
+
+    recomputes = False
 
     def __init__(self, in_channels: list[int], out_channels: list[int], cond_channels: int, attn: bool) -> None:
         super().__init__()
@@ -112,9 +118,18 @@ class ResBlocks(nn.Module):
     def forward(self, x: Tensor, cond: Tensor, skips: list[Tensor] | None = None) -> list[Tensor]:
         outputs = []
         for index, block in enumerate(self.resblocks):
-            x = block(x if skips is None else torch.cat((x, skips[index]), dim=1), cond)
+            entered = x if skips is None else torch.cat((x, skips[index]), dim=1)
+            keeps_input_only = self.recomputes and torch.is_grad_enabled()
+            x = checkpoint(block, entered, cond, use_reentrant=False) if keeps_input_only else block(entered, cond)
             outputs.append(x)
         return outputs
+
+
+def recompute_activations(module: nn.Module) -> None:
+    """Let every residual block in a module keep its input only, which saves memory and costs time."""
+    for blocks in module.modules():
+        if isinstance(blocks, ResBlocks):
+            blocks.recomputes = True
 
 
 class Downsample(nn.Module):
@@ -142,6 +157,14 @@ class Upsample(nn.Module):
             b, c, h, w = x.shape
             return self.conv(x[:, :, :, None, :, None].expand(b, c, h, 2, w, 2).reshape(b, c, 2 * h, 2 * w))
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class ActionEmbedding(nn.Embedding):
+    """A vector for each action; for a multi-hot action the sum of its entries' vectors."""
+
+    def forward(self, act: Tensor) -> Tensor:
+        """`act` int64 (b, n), or multi-hot (b, n, num_actions) of any other type, to (b, n, embedding_dim)."""
+        return super().forward(act) if act.ndim == 2 else act.to(self.weight.dtype) @ self.weight
 
 
 class FourierFeatures(nn.Module):

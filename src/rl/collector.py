@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +31,12 @@ class _Unfinished:
     """Steps of the current episode that are not stored yet, and the number of the episode they belong to, if any."""
 
     episode_id: int | None = None
-    steps: list[tuple[Tensor, ...]] = field(default_factory=list)
+    obs: list[Tensor] = field(default_factory=list)
+    answers: list[tuple[int, float, bool, bool]] = field(default_factory=list)
+    """Action, reward, end and truncation of each step."""
+
+    def __len__(self) -> int:
+        return len(self.obs)
 
 
 class Collector:
@@ -110,22 +116,26 @@ class Collector:
     def store_unfinished(self) -> None:
         """Store the steps of episodes that are still going on; later steps will extend them."""
         for unfinished in self._unfinished:
-            if unfinished.steps:
-                unfinished.episode_id = self.store(_episode(unfinished.steps), unfinished.episode_id)
-                unfinished.steps = []
+            if len(unfinished) > 0:
+                unfinished.episode_id = self.store(_episode(unfinished), unfinished.episode_id)
+                unfinished.obs, unfinished.answers = [], []
 
     @property
     def num_stored_steps(self) -> int:
         """How many of the counted steps are stored already."""
-        return self.num_steps - sum(len(unfinished.steps) for unfinished in self._unfinished)
+        return self.num_steps - sum(len(unfinished) for unfinished in self._unfinished)
 
     def unstored_rewards(self) -> Counter[float]:
         """How often each sign of the reward occurs in the steps that are not stored yet."""
-        return Counter(float(step[2].sign()) for unfinished in self._unfinished for step in unfinished.steps)
+        return Counter(float(np.sign(rew)) for unfinished in self._unfinished for _, rew, *_ in unfinished.answers)
 
     def state_dict(self) -> dict[str, Any]:
         unfinished = [
-            {"episode_id": each.episode_id, "steps": [torch.stack(column) for column in zip(*each.steps, strict=True)]}
+            {
+                "episode_id": each.episode_id,
+                "obs": torch.stack(each.obs) if each.obs else None,
+                "answers": list(each.answers),
+            }
             for each in self._unfinished
         ]
         names = ("num_steps", "episodes_of", "returns", "lengths", "_quota", "_obs", "_hx_cx", "_totals", "_ages")
@@ -135,7 +145,8 @@ class Collector:
         device = self.policy.critic_linear.weight.device
         self.env.load_state_dict(state["env"])
         self._unfinished = [
-            _Unfinished(each["episode_id"], list(zip(*each["steps"], strict=True))) for each in state["unfinished"]
+            _Unfinished(each["episode_id"], [] if each["obs"] is None else list(each["obs"]), list(each["answers"]))
+            for each in state["unfinished"]
         ]
         for name in state.keys() - {"env", "unfinished"}:
             setattr(self, name, state[name])
@@ -144,29 +155,31 @@ class Collector:
             self._hx_cx = tuple(memory.to(device) for memory in self._hx_cx)
 
     def _record(self, act: Tensor, step: Step) -> None:
-        obs, act, rew, end, trunc, final_obs = [
-            values.cpu() for values in (self._obs, act, step.rew, step.end, step.trunc, step.final_obs)
-        ]
-        columns = (obs, act, rew, end.byte(), trunc.byte())
-        for index, unfinished in enumerate(self._unfinished):
+        answers = zip(act.tolist(), step.rew.tolist(), step.end.tolist(), step.trunc.tolist(), strict=True)
+        obs = self._obs.cpu()
+        for index, (unfinished, answer) in enumerate(zip(self._unfinished, answers, strict=True)):
             if self._quota is not None and self.episodes_of[index] >= self._quota[index]:
                 continue
+            _, rew, end, trunc = answer
             self.num_steps += 1
-            self._totals[index] += float(rew[index])
+            self._totals[index] += rew
             self._ages[index] += 1
-            # Copies, as a view of one environment would keep the frames of all alive.
-            unfinished.steps.append(tuple(column[index].clone() for column in columns))
-            if end[index] or trunc[index]:
-                self._finish(index, final_obs[index].clone())
+            # A copy, as a view of one environment would keep the frames of all alive.
+            unfinished.obs.append(obs[index].clone())
+            unfinished.answers.append(answer)
+            if end or trunc:
+                self._finish(index, step.final_obs[index].cpu().clone())
 
     def _finish(self, index: int, final_obs: Tensor) -> None:
         unfinished = self._unfinished[index]
-        self.store(_episode(unfinished.steps, final_observation=final_obs), unfinished.episode_id)
+        self.store(_episode(unfinished, final_observation=final_obs), unfinished.episode_id)
         self.returns.append(self._totals[index])
         self.lengths.append(self._ages[index])
         self.episodes_of[index] += 1
         self._unfinished[index], self._totals[index], self._ages[index] = _Unfinished(), 0.0, 0
 
 
-def _episode(steps: list[tuple[Tensor, ...]], **info: Tensor) -> Episode:
-    return Episode(*[torch.stack(column) for column in zip(*steps, strict=True)], info=info)
+def _episode(unfinished: _Unfinished, **info: Tensor) -> Episode:
+    act, rew, end, trunc = zip(*unfinished.answers, strict=True)
+    flags = [torch.tensor(column, dtype=torch.uint8) for column in (end, trunc)]
+    return Episode(torch.stack(unfinished.obs), torch.tensor(act), torch.tensor(rew), *flags, info=info)

@@ -12,12 +12,12 @@ from errors import UserError
 def compile_networks(networks: list[nn.Module], choice: bool | str, device: torch.device, is_first: bool) -> bool:
     """Let networks compile when they are first called, with static shapes; returns whether they will.
 
-    `choice` as in `training.compile`: `auto` is yes on CUDA. Parameters keep their names, and the
+    `choice` as in `training.compile`: `auto` is yes on CUDA and on CPUs. Parameters keep their names, and the
     kernels are kept on disk for later runs. Where nothing can be compiled, the run goes on after one line of warning.
     """
     if choice not in (True, False, "auto"):
         raise UserError(f"training.compile={choice} is unknown: use auto, true or false.")
-    if not choice or (choice == "auto" and device.type != "cuda"):
+    if not choice or (choice == "auto" and device.type not in ("cuda", "cpu")):
         return False
     if (reason := _why_not(device)) is not None:
         if is_first:

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from agent import AGENT_TARGETS, COMPONENTS, AgentConfig
 from component import OptimizerConfig, TrainingConfig
-from envs import ENV_TARGETS, AtariConfig, GymConfig, WorldModelEnvConfig
+from envs import ENV_TARGETS, EnvConfig, WorldModelEnvConfig
 from errors import UserError
 from models.actor_critic import ActorCriticLossConfig
 from models.diffusion import SigmaDistributionConfig
@@ -53,11 +53,13 @@ class TestCollectionConfig:
 
 @dataclass(frozen=True)
 class StaticDatasetConfig:
-    """A data set to train on instead of an environment."""
+    """A data set to train on instead of an environment; `num_workers` read ahead what is not in memory."""
 
     path: str | None
+    path_full_res: str | None
     num_actions: int | None
     ignore_sample_weights: bool
+    num_workers: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class InitializationConfig:
 
     path_to_ckpt: str | None
     load_denoiser: bool
+    load_upsampler: bool
     load_rew_end_model: bool
     load_actor_critic: bool
 
@@ -85,27 +88,40 @@ class CheckpointingConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How the run computes, and how long it goes on after collection."""
+    """How the run computes, and how long it goes on after collection.
+
+    `gradient_checkpointing` trades time for memory; `offload_idle` keeps weights and optimizers of components that are
+    not at work in main memory.
+    """
 
     num_final_epochs: int
     model_free: bool
     precision: str
     compile: bool | str
     replay_device: str
+    gradient_checkpointing: bool
+    offload_idle: bool
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Epochs between evaluations, whether the untrained agent is evaluated, and frames a scene of the video."""
+    """Epochs between evaluations, whether the untrained agent is evaluated, and frames a scene of the video.
+
+    A component is tested on `max_batches` at most, spread over the test data (None: on all of it).
+    """
 
     every: int
     untrained: bool
     video_steps: int
+    max_batches: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserTraining(TrainingConfig):
-    """Schedule of the denoiser; `num_autoregressive_steps` predictions follow the first, on top of earlier ones."""
+    """Schedule of the denoiser or upsampler.
+
+    `num_autoregressive_steps` predictions follow the first one, on top of earlier ones.
+    """
 
     num_autoregressive_steps: int
     sample_weights: tuple[float, ...] | None
@@ -132,8 +148,8 @@ class TrainerConfig:
 
     seed: int
     agent: DictConfig
-    env_train: AtariConfig | GymConfig
-    env_test: AtariConfig | GymConfig
+    env_train: EnvConfig
+    env_test: EnvConfig
     world_model_env: WorldModelEnvConfig
     collect_train: TrainCollectionConfig
     collect_test: TestCollectionConfig
@@ -143,16 +159,18 @@ class TrainerConfig:
     run: RunConfig
     evaluation: EvaluationConfig
     denoiser: DenoiserTraining
+    upsampler: DenoiserTraining | None
     rew_end_model: RewEndTraining
     actor_critic: ActorCriticTraining
     optimizers: dict[str, OptimizerConfig]
-    sigma_distribution: SigmaDistributionConfig
+    sigma_distributions: dict[str, SigmaDistributionConfig]
     actor_critic_loss: ActorCriticLossConfig
     wandb: WandbConfig
 
     @classmethod
     def from_yaml(cls, config: DictConfig) -> "TrainerConfig":
         """Read the composed configuration; raises UserError for values that cannot work."""
+        settled = [name for name in COMPONENTS if config[name] is not None]
         typed = cls(
             seed=config.common.seed,
             agent=config.agent,
@@ -171,10 +189,15 @@ class TrainerConfig:
             run=build_as(RunConfig, config.training),
             evaluation=build_as(EvaluationConfig, config.evaluation),
             denoiser=build_as(DenoiserTraining, config.denoiser.training),
+            upsampler=build_as(DenoiserTraining, config.upsampler.training) if "upsampler" in settled else None,
             rew_end_model=build_as(RewEndTraining, config.rew_end_model.training),
             actor_critic=build_as(ActorCriticTraining, config.actor_critic.training),
-            optimizers={name: build_as(OptimizerConfig, config[name].optimizer) for name in COMPONENTS},
-            sigma_distribution=build(config.denoiser.sigma_distribution, TARGETS),
+            optimizers={name: build_as(OptimizerConfig, config[name].optimizer) for name in settled},
+            sigma_distributions={
+                name: build(config[name].sigma_distribution, TARGETS)
+                for name in ("denoiser", "upsampler")
+                if name in settled
+            },
             actor_critic_loss=build(config.actor_critic.actor_critic_loss, TARGETS),
             wandb=build_as(WandbConfig, config.wandb),
         )
@@ -184,7 +207,17 @@ class TrainerConfig:
     def build_agent_config(self, num_actions: int) -> AgentConfig:
         return build(self.agent, TARGETS, num_actions=num_actions)
 
+    @property
+    def upsampling_factor(self) -> int:
+        return self.agent.upsampler.upsampling_factor
+
     def _check(self) -> None:
+        has_upsampler = self.agent.get("upsampler") is not None
+        if has_upsampler != (self.upsampler is not None):
+            there, missing = ("agent.upsampler", "upsampler") if has_upsampler else ("upsampler", "agent.upsampler")
+            raise UserError(f"{there} is set, but {missing} is not: an upsampler needs networks and a schedule.")
+        if self.agent.get("actor_critic") is None and self.static_dataset.path is None:
+            raise UserError("An agent without a policy cannot collect: set static_dataset.path to recordings.")
         first, every = self.collect_train.first_epoch, self.evaluation.every
         if first.min > first.max:
             raise UserError(f"collection.train.first_epoch.min={first.min} is larger than its max={first.max}.")

@@ -1,45 +1,51 @@
 """How good the world model is on test episodes: losses, and a film of real beside imagined frames."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import Batch, Dataset, Replay, Segments, chunk_episodes
+from data import Batch, Dataset, Replay, Segments, StoredReplay, chunk_episodes
 from envs.world_model_env import imagine
 from models.diffusion import DiffusionSampler
 from run.media import label_columns, write_video
 from training.config import TrainerConfig
+from training.experience import segment_lengths, with_full
 from training.parts import Parts
 
 NUM_SCENES = 4
 
 
-def load_replay(dataset: Dataset) -> Replay:
-    """A whole data set in memory."""
+def load_replay(dataset: Dataset, is_static: bool) -> Replay | StoredReplay:
+    """A whole data set, in memory if it is the run's own."""
+    if is_static:
+        return StoredReplay(dataset)
     replay = Replay(torch.device("cpu"))
     for episode in dataset.episodes():
         replay.add_episode(episode)
     return replay
 
 
-def evaluate_world_model(parts: Parts, config: TrainerConfig, replay: Replay) -> dict[str, dict[str, float]]:
-    """Average metrics of the denoiser and the reward and termination model, over every episode in chunks."""
-    num_predictions = 1 + config.denoiser.num_autoregressive_steps
-    lengths = {
-        "denoiser": parts.agent.denoiser.num_steps_conditioning + num_predictions,
-        "rew_end_model": config.rew_end_model.seq_length,
-    }
+def evaluate_world_model(
+    parts: Parts, config: TrainerConfig, replay: Replay | StoredReplay
+) -> dict[str, dict[str, float]]:
+    """Average metrics of every component but the policy, over every episode in chunks, or some of them."""
     results = {}
-    for name, length in lengths.items():
-        component, chunks = parts.components[name], chunk_episodes(replay.episode_lengths, length)
-        results[name] = component.evaluate(_batches(replay, chunks, component.training.batch_size, parts.device, name))
+    for name, length in segment_lengths(config, parts.agent).items():
+        if name == "actor_critic" or name not in parts.components:
+            continue
+        component = parts.components[name]
+        parts.make_room_for(name)
+        gather = with_full(replay.gather, parts.experience.full.get("test") if name == "upsampler" else None)
+        chunks = chunk_episodes(replay.episode_lengths, length)
+        batches = _batches(gather, chunks, component.training.batch_size, config.evaluation.max_batches, name)
+        results[name] = component.evaluate(batch.to(parts.device) for batch in batches)
     return results
 
 
-def film(parts: Parts, config: TrainerConfig, replay: Replay, path: Path) -> None:
+def film(parts: Parts, config: TrainerConfig, replay: Replay | StoredReplay, path: Path) -> None:
     """Write a film of some scenes, real on the left, imagined under the same actions on the right.
 
     Scenes follow each other, with the real frames that both sides start from in front. Without an
@@ -49,6 +55,7 @@ def film(parts: Parts, config: TrainerConfig, replay: Replay, path: Path) -> Non
     num_steps = min(config.evaluation.video_steps, int(replay.episode_lengths.max()) - n)
     if num_steps < 1:
         return
+    parts.make_room_for("denoiser")
     batch = replay.gather(_choose_scenes(replay, n + num_steps)).to(parts.device)
     sampler = DiffusionSampler(parts.agent.denoiser, config.world_model_env.diffusion_sampler)
     given = batch.obs[:, :n]
@@ -58,7 +65,7 @@ def film(parts: Parts, config: TrainerConfig, replay: Replay, path: Path) -> Non
     write_video(frames, frames.shape[1:3], path)
 
 
-def _choose_scenes(replay: Replay, length: int) -> Segments:
+def _choose_scenes(replay: Replay | StoredReplay, length: int) -> Segments:
     """Scenes spread evenly over all places where a whole one fits."""
     room = np.maximum(0, replay.episode_lengths - length + 1)
     places = np.linspace(0, room.sum() - 1, NUM_SCENES).astype(np.int64)
@@ -66,8 +73,12 @@ def _choose_scenes(replay: Replay, length: int) -> Segments:
     return Segments(episode_ids, places - (np.cumsum(room) - room)[episode_ids], length)
 
 
-def _batches(replay: Replay, segments: Segments, batch_size: int, device: torch.device, name: str) -> Iterator[Batch]:
-    firsts = range(0, len(segments), batch_size)
+def _batches(
+    gather: Callable[[Segments], Batch], segments: Segments, batch_size: int, max_batches: int | None, name: str
+) -> Iterator[Batch]:
+    firsts = np.arange(0, len(segments), batch_size)
+    if max_batches is not None and len(firsts) > max_batches:
+        firsts = firsts[np.linspace(0, len(firsts) - 1, max_batches).astype(np.int64)]
     for first in tqdm(firsts, f"Testing {name}", leave=False, disable=None, delay=1):
         part = slice(first, first + batch_size)
-        yield replay.gather(Segments(segments.episode_ids[part], segments.starts[part], segments.length)).to(device)
+        yield gather(Segments(segments.episode_ids[part], segments.starts[part], segments.length))

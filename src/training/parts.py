@@ -6,25 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from agent import COMPONENTS, Agent
 from component import Component, Metrics
-from data import Batch, Dataset, ExperienceStore, draw_segments, find_splits
+from data import Batch, Dataset, ExperienceStore
 from envs import RealEnv, WorldModelEnv, make_env
 from errors import UserError
+from models.blocks import recompute_activations
 from rl.collector import Collector
 from rl.rollout import Rollouts
 from run.compiled import compile_networks
-from run.device import autocast, choose_device, choose_precision
+from run.device import autocast, choose_precision
 from run.folder import RunFolder
 from run.random_state import numpy_generator, random_state, restore_random_state, seed_everything
 from run.ranks import Ranks
 from training.config import TrainerConfig
+from training.draws import Draws
+from training.experience import Experience, count_actions, make_draws, open_experience
 from training.schedule import Schedule
 
-REPLAY_SHARE_OF_GPU = 0.3
+NEEDED_WITH = {"actor_critic": COMPONENTS}
+"""Components that another one works with while it is trained; the others work alone."""
 
 
 @dataclass
@@ -33,52 +36,79 @@ class Parts:
 
     agent: Agent
     components: dict[str, Component]
-    train: ExperienceStore
-    test: Dataset
+    experience: Experience
     collect_train: Collector | None
     collect_test: Collector | None
-    rollouts: Rollouts
-    generators: dict[str, np.random.Generator]
+    rollouts: Rollouts | None
+    draws: dict[str, Draws]
     device: torch.device
+    offload_idle: bool
+
+    @property
+    def train(self) -> ExperienceStore:
+        return self.experience.train
+
+    @property
+    def test(self) -> Dataset:
+        return self.experience.test
+
+    def make_room_for(self, *names: str) -> None:
+        """Have the named components on the device; with `training.offload_idle`, no others."""
+        if not self.offload_idle:
+            return
+        wanted = {each for name in names for each in NEEDED_WITH.get(name, (name,))}
+        # First out, then in.
+        for name, component in sorted(self.components.items(), key=lambda item: item[0] in wanted):
+            component.move_to(self.device if name in wanted else torch.device("cpu"), name in names)
 
     def state_of_rank(self) -> dict[str, Any]:
         """What differs between ranks: random states, and the environments that the policy learns in."""
         return {
             "random": random_state(self.device),
-            "generators": {name: generator.bit_generator.state for name, generator in self.generators.items()},
-            "rollouts": self.rollouts.state_dict(),
+            "generators": {name: draws.state_dict() for name, draws in self.draws.items()},
+            "rollouts": None if self.rollouts is None else self.rollouts.state_dict(),
         }
 
     def load_state_of_rank(self, state: dict[str, Any]) -> None:
-        self.rollouts.load_state_dict(state["rollouts"])
-        for name, generator in self.generators.items():
-            generator.bit_generator.state = state["generators"][name]
+        if self.rollouts is not None:
+            self.rollouts.load_state_dict(state["rollouts"])
+        for name, draws in self.draws.items():
+            draws.load_state_dict(state["generators"][name])
         restore_random_state(state["random"], self.device)
 
 
 def build_parts(config: TrainerConfig, folder: RunFolder, ranks: Ranks) -> Parts:
     """Make everything; raises UserError for an environment, data set or checkpoint that cannot be used."""
     device = ranks.device
-    train, test = _open_experience(config, folder, device)
+    experience = open_experience(config, folder.dataset("train"), folder.dataset("test"), device)
     collect_train_env, collect_test_env = _make_collection_envs(config, ranks)
-    own_count = collect_train_env.num_actions if collect_train_env is not None else _num_actions(config, train)
+    if collect_train_env is not None:
+        own_count = collect_train_env.num_actions
+    else:
+        own_count = 0 if config.static_dataset.path is None else count_actions(config, experience)
     # The same networks on every rank, and other random numbers from there on.
     seed_everything(config.seed)
     agent = _make_agent(config, ranks.broadcast(own_count), ranks)
     seed_everything(config.seed + 1_000_003 * (1 + ranks.rank))
-    generators = {name: numpy_generator(config.seed, ranks.rank, index) for index, name in enumerate(COMPONENTS)}
-    draws = _draws(config, agent, train, generators, device)
-    rollouts = _make_rollouts(config, agent, draws["actor_critic"], ranks)
+    generators = {name: numpy_generator(config.seed, ranks.rank, SEED_OF[name]) for name in COMPONENTS}
+    draws = make_draws(config, agent, experience, generators, device)
+    rollouts = None
+    if "actor_critic" in agent.components:
+        rollouts = _make_rollouts(config, agent, draws["actor_critic"], ranks)
     components = _make_components(config, agent, draws, rollouts, ranks)
     precision = choose_precision(config.run.precision, device)
     collectors = [
         None if env is None else Collector(env, agent.actor_critic, store, settings.epsilon, precision)
         for env, store, settings in (
-            (collect_train_env, train.add_episode, config.collect_train),
-            (collect_test_env, test.add_episode, config.collect_test),
+            (collect_train_env, experience.train.add_episode, config.collect_train),
+            (collect_test_env, experience.test.add_episode, config.collect_test),
         )
     ]
-    return Parts(agent, components, train, test, *collectors, rollouts, generators, device)
+    return Parts(agent, components, experience, *collectors, rollouts, draws, device, config.run.offload_idle)
+
+
+SEED_OF = {"denoiser": 0, "rew_end_model": 1, "actor_critic": 2, "upsampler": 3}
+"""Which of a run's generators draws for which component."""
 
 
 def _make_collection_envs(config: TrainerConfig, ranks: Ranks) -> tuple[RealEnv | None, RealEnv | None]:
@@ -92,44 +122,16 @@ def _make_collection_envs(config: TrainerConfig, ranks: Ranks) -> tuple[RealEnv 
 
 def _make_agent(config: TrainerConfig, num_actions: int, ranks: Ranks) -> Agent:
     agent = Agent(config.build_agent_config(num_actions)).to(ranks.device)
-    agent.denoiser.sigma_distribution = config.sigma_distribution
-    agent.actor_critic.loss_config = config.actor_critic_loss
+    for name, levels in config.sigma_distributions.items():
+        getattr(agent, name).sigma_distribution = levels
+    if agent.actor_critic is not None:
+        agent.actor_critic.loss_config = config.actor_critic_loss
     if config.initialization.path_to_ckpt is not None:
         agent.load(Path(config.initialization.path_to_ckpt), config.initialization.components)
-    networks = [agent.denoiser.inner_model, agent.rew_end_model.encoder, agent.actor_critic.encoder]
-    compile_networks(networks, config.run.compile, ranks.device, ranks.is_first)
+    if config.run.gradient_checkpointing:
+        recompute_activations(agent)
+    compile_networks(agent.large_networks, config.run.compile, ranks.device, ranks.is_first)
     return agent
-
-
-def _draws(
-    config: TrainerConfig,
-    agent: Agent,
-    train: ExperienceStore,
-    generators: dict[str, np.random.Generator],
-    device: torch.device,
-) -> dict[str, Callable[[int], Batch]]:
-    """For each component, what draws a batch of that many segments; for the actor-critic, starts of imagination."""
-    n = agent.denoiser.num_steps_conditioning
-    lengths = {
-        "denoiser": n + 1 + config.denoiser.num_autoregressive_steps,
-        "rew_end_model": config.rew_end_model.seq_length,
-        "actor_critic": n,
-    }
-    by_length = config.static_dataset.path is not None and config.static_dataset.ignore_sample_weights
-
-    def draw(name: str, batch_size: int) -> Batch:
-        weights = None if by_length else getattr(config, name).sample_weights
-        segments = draw_segments(
-            generators[name],
-            train.replay.episode_lengths,
-            batch_size,
-            lengths[name],
-            weights,
-            beyond_end=name == "rew_end_model",
-        )
-        return train.replay.gather(segments).to(device)
-
-    return {name: functools.partial(draw, name) for name in COMPONENTS}
 
 
 def _make_rollouts(config: TrainerConfig, agent: Agent, draw_starts: Callable[[int], Batch], ranks: Ranks) -> Rollouts:
@@ -146,8 +148,8 @@ def _make_rollouts(config: TrainerConfig, agent: Agent, draw_starts: Callable[[i
 def _make_components(
     config: TrainerConfig,
     agent: Agent,
-    draws: dict[str, Callable[[int], Batch]],
-    rollouts: Rollouts,
+    draws: dict[str, Draws],
+    rollouts: Rollouts | None,
     ranks: Ranks,
 ) -> dict[str, Component]:
     precision = choose_precision(config.run.precision, ranks.device)
@@ -168,7 +170,7 @@ def _make_components(
             precision,
             ranks,
         )
-        for name in (("actor_critic",) if config.run.model_free else COMPONENTS)
+        for name in (("actor_critic",) if config.run.model_free else agent.components)
     }
 
 
@@ -180,42 +182,3 @@ def _share(config: TrainerConfig, name: str, ranks: Ranks) -> int:
             f"{name}.training.batch_size={batch_size} cannot be shared equally by {ranks.world_size} processes."
         )
     return batch_size // ranks.world_size
-
-
-def _open_experience(config: TrainerConfig, folder: RunFolder, device: torch.device) -> tuple[ExperienceStore, Dataset]:
-    """The run's own data sets, or the static ones (whose frames must have the size of the networks')."""
-    replay_device = _replay_device(config, device)
-    if config.static_dataset.path is None:
-        expected_steps = config.collect_train.num_steps_total
-        train = ExperienceStore(Dataset(folder.dataset("train")), replay_device, expected_steps)
-        return train, Dataset(folder.dataset("test"))
-    train_path, test_path = find_splits(Path(config.static_dataset.path))
-    train = Dataset.open(train_path)
-    test = Dataset.open(test_path) if test_path.is_dir() else Dataset(test_path)
-    size, shape = config.env_train.size, tuple(train.load_episode(0).obs.shape[1:])
-    if shape != (3, size, size):
-        raise UserError(
-            f"The frames in {train.directory} are {shape}, but the networks are made for (3, {size}, {size}): "
-            f"set env.train.size={shape[-1]}."
-        )
-    store = ExperienceStore(train, replay_device, train.num_steps)
-    store.load()
-    return store, test
-
-
-def _num_actions(config: TrainerConfig, train: ExperienceStore) -> int:
-    if config.static_dataset.path is None:
-        return 0
-    largest = max(int(episode.act.max()) for episode in train.dataset.episodes())
-    return config.static_dataset.num_actions or largest + 1
-
-
-def _replay_device(config: TrainerConfig, device: torch.device) -> torch.device:
-    name = config.run.replay_device
-    if name != "auto":
-        return choose_device(name)
-    if device.type != "cuda":
-        return torch.device("cpu")
-    expected = config.collect_train.num_steps_total * 3 * config.env_train.size**2
-    fits = expected < REPLAY_SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory
-    return device if fits else torch.device("cpu")

@@ -19,6 +19,7 @@ from training.schedule import Schedule
 SHOWN_IN_EPOCH_LINE = {
     "return": "collection/test/return_mean",
     "denoiser loss": "denoiser/train/loss_denoising",
+    "upsampler loss": "upsampler/train/loss_denoising",
     "reward and end loss": "rew_end_model/train/loss_total",
     "policy entropy": "actor_critic/train/entropy",
 }

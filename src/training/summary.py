@@ -21,6 +21,7 @@ def summarize(folder: RunFolder) -> str:
             )
     for name, words in (
         ("denoiser/test/loss_denoising", "Denoiser test loss"),
+        ("upsampler/test/loss_denoising", "Upsampler test loss"),
         ("rew_end_model/test/loss_total", "Reward and end model test loss"),
     ):
         history = _history(metrics, name)

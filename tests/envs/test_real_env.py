@@ -94,8 +94,11 @@ def assert_same_steps(ours: list[Step], theirs: list[Step]) -> None:
     ],
     ids=["lives", "truncated", "sticky", "pong", "gym"],
 )
-@pytest.mark.parametrize("num_steps", [0, 1, 150, 451])
-def test_a_restored_environment_goes_on_the_same(config: AtariConfig | GymConfig, num_steps: int) -> None:
+@pytest.mark.parametrize(("num_steps", "reseed_after"), [(0, 200), (1, 200), (150, 200), (451, 200), (451, 10**9)])
+def test_a_restored_environment_goes_on_the_same(
+    config: AtariConfig | GymConfig, num_steps: int, reseed_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("envs.real_env.RESEED_AFTER", reseed_after)
     env = make_env(config, 3, seed=5, device=CPU)
     env.reset()
     play(env, num_steps, seed=0)
@@ -119,13 +122,8 @@ def test_seeds_make_games() -> None:
 def test_a_lost_life_ends_the_episode_but_not_the_game() -> None:
     env = make_env(BREAKOUT, 1, seed=0, device=CPU)
     env.reset()
-    ends, games = [], [1]
-    for step in step_by_step(env, 400, seed=0):
-        games.append(int(env._games[0]))
-        if step.end[0]:
-            ends.append(games[-1] > games[-2])
-            # After a lost life the last frame is the next one; after a game over it is not.
-            assert torch.equal(step.obs, step.final_obs) is not ends[-1]
+    # After a lost life the last frame is the next one; after a game over it is not.
+    ends = [not torch.equal(step.obs, step.final_obs) for step in step_by_step(env, 400, seed=0) if step.end[0]]
     # Breakout has five lives: four ends that go on, then one that does not.
     assert ends[:5] == [False] * 4 + [True]
 
@@ -133,9 +131,22 @@ def test_a_lost_life_ends_the_episode_but_not_the_game() -> None:
 def test_only_a_game_over_ends_a_test_episode() -> None:
     env = make_env(AtariConfig("BreakoutNoFrameskip-v4", size=16), 1, seed=0, device=CPU)
     env.reset()
-    for step in step_by_step(env, 400, seed=0):
-        assert bool(step.end[0]) == (len(env._actions[0]) == 0)
-    assert env._games[0] > 1
+    steps = play(env, 400, seed=0)
+    assert [bool(step.end[0]) for step in steps] == [not torch.equal(step.obs, step.final_obs) for step in steps]
+    assert sum(bool(step.end[0]) for step in steps) >= 1
+
+
+def test_environments_are_seeded_anew_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make_env(AtariConfig("BreakoutNoFrameskip-v4", size=16), 2, seed=0, device=CPU)
+    env.reset()
+    play(env, 800, seed=0)
+    assert env.state_dict()["num_seeds"] == [1, 1]
+    monkeypatch.setattr("envs.real_env.RESEED_AFTER", 300)
+    ends = torch.stack([step.end for step in play(env, 800, seed=1)]).sum(dim=0)
+    seeds = torch.tensor(env.state_dict()["num_seeds"])
+    # The first game over from then on, and later ones that are 300 steps behind the last.
+    assert (seeds >= 3).all()
+    assert (seeds - 1 < ends).all()
 
 
 def test_truncation_of_atari() -> None:

@@ -66,16 +66,21 @@ class Player:
     def __init__(self, playable: Playable, script: list[str | Callable[[], None] | None]) -> None:
         self.playable = playable
         self.repeating_keys = playable.repeating_keys
+        self.game_keys = playable.game_keys
         self.views: list[View] = []
         self.screens: list[np.ndarray] = []
         self._script: Iterator = iter(script)
         self._post_next()
 
+    @property
+    def wants_pointer(self) -> bool:
+        return self.playable.wants_pointer
+
     def press(self, key: str) -> None:
         self.playable.press(key)
 
-    def tick(self, held: list[str]) -> None:
-        self.playable.tick(held)
+    def tick(self, held: list[str], motion: tuple[int, int] = (0, 0)) -> None:
+        self.playable.tick(held, motion)
 
     def view(self) -> View:
         self.views.append(self.playable.view())

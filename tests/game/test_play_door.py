@@ -323,7 +323,7 @@ def test_no_network_and_no_cache(tmp_path: Path) -> None:
         (["--run", "{run}", "--env", "moon"], "argument --env: invalid choice: 'moon'"),
         (["--run", "{run}", "--store-original-obs"], "need -r"),
         (["--horizon", "x"], "x is not a whole number"),
-        (["--sise", "3"], "unrecognized arguments: --sise 3"),
+        (["--sise", "3"], "unrecognized arguments: --sise"),
         (["--size", "9000"], "--size 9000 is too large: 8192 at most"),
         (["--seed", "-1"], "argument --seed: "),
         (["--epoch", "1", "--best"], "not allowed with argument"),

@@ -186,15 +186,15 @@ def test_random_and_replay(shared_run: RunFolder) -> None:
         env.step()
         taken.append(env.now.act)
     # The recorded actions, from the start's last frame to the end; then another start.
-    assert taken[:-1] == drawn.episode.act[drawn.step :].tolist()
+    assert taken[:-1] == drawn.acts.tolist()
     assert taken[-1] is None
-    assert (env.now.obs[0] == env._drawn.episode.obs[env._drawn.step]).all()
+    assert (env.now.obs[0] == env._drawn.obs[-1]).all()
 
 
 def test_imagination_begins_with_the_drawn_starts_in_order(shared_run: RunFolder) -> None:
     env = make(shared_run.path, horizon=2)
     for _ in range(25):
-        assert (env.now.obs[0] == env._drawn.episode.obs[env._drawn.step]).all()
+        assert (env.now.obs[0] == env._drawn.obs[-1]).all()
         while not (env.now.end or env.now.trunc):
             env.step()
         env.step()
@@ -208,7 +208,7 @@ def test_starts_stay_in_step_when_a_last_frame_is_left(shared_run: RunFolder, ke
             env.step()
         for key in keys:
             env.press(key)
-        assert (env.now.obs[0] == env._drawn.episode.obs[env._drawn.step]).all()
+        assert (env.now.obs[0] == env._drawn.obs[-1]).all()
 
 
 def test_numbers_stay_in_their_fields() -> None:
@@ -223,7 +223,7 @@ def test_the_policy_remembers_as_in_training(shared_run: RunFolder) -> None:
     """What the header shows of the policy is what it says with the memory of all frames of the episode."""
     env = make(shared_run.path, horizon=4)
     world_model_never_ends(env)
-    frames = [*env._drawn.episode.obs[env._drawn.step - 1 : env._drawn.step], env.now.obs[0]]
+    frames = [*env._drawn.obs[:-1], env.now.obs[0]]
     for _ in range(3):
         env.step()
         frames.append(env.now.obs[0])

@@ -1,4 +1,4 @@
-"""The network inside the denoiser: a U-Net conditioned on the noise level and the recent actions."""
+"""The network inside the denoiser: a U-Net conditioned on noise levels and the recent actions."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import Downsample, FourierFeatures, GroupNorm, ResBlocks, Upsample, conv3x3, zero_init
+from models.blocks import (
+    ActionEmbedding,
+    Downsample,
+    FourierFeatures,
+    GroupNorm,
+    ResBlocks,
+    Upsample,
+    conv3x3,
+    zero_init,
+)
 
 
 @dataclass(frozen=True)
 class InnerModelConfig:
-    """Sizes of the network: one entry a level in `depths` (blocks), `channels` (width), `attn_depths` (0 or 1)."""
+    """Sizes of the network: one entry a level in `depths` (blocks), `channels` (width), `attn_depths` (0 or 1).
+
+    `num_actions` counts actions, or the entries of a multi-hot action. An upsampler knows no actions, and has one frame
+    more in its history: the small one that it enlarges.
+    """
 
     img_channels: int
     num_steps_conditioning: int
@@ -20,25 +33,47 @@ class InnerModelConfig:
     channels: tuple[int, ...]
     attn_depths: tuple[int, ...]
     num_actions: int | None = None
+    is_upsampler: bool | None = None
 
 
 class InnerModel(nn.Module):
-    """F in Karras et al. 2022, eq. 7: from scaled frames and noise level to the scaled residual."""
+    """F in Karras et al. 2022, eq. 7: from scaled frames and noise levels to the scaled residual."""
 
-    def __init__(self, config: InnerModelConfig) -> None:
+    def __init__(self, config: InnerModelConfig, has_noise_cond: bool = False) -> None:
+        """`has_noise_cond`: whether the network is also told how much noise its history has."""
         super().__init__()
         n, cond, first = config.num_steps_conditioning, config.cond_channels, config.channels[0]
         self.noise_emb = FourierFeatures(cond)
-        self.act_emb = nn.Sequential(nn.Embedding(config.num_actions, cond // n), nn.Flatten())
+        self.noise_cond_emb = FourierFeatures(cond) if has_noise_cond else None
+        self.act_emb = None
+        if not config.is_upsampler:
+            self.act_emb = nn.Sequential(ActionEmbedding(config.num_actions, cond // n), nn.Flatten())
         self.cond_proj = nn.Sequential(nn.Linear(cond, cond), nn.SiLU(), nn.Linear(cond, cond))
-        self.conv_in = conv3x3((n + 1) * config.img_channels, first)
+        num_frames = n + 1 + bool(config.is_upsampler)
+        self.conv_in = conv3x3(num_frames * config.img_channels, first)
         self.unet = UNet(cond, config.depths, config.channels, config.attn_depths)
         self.norm_out = GroupNorm(first)
         self.conv_out = zero_init(conv3x3(first, config.img_channels))
 
-    def forward(self, noisy_next_obs: Tensor, c_noise: Tensor, obs: Tensor, act: Tensor) -> Tensor:
-        """`noisy_next_obs` (b, c, h, w) and `obs` (b, n·c, h, w) are scaled; `c_noise` (b); `act` int64 (b, n)."""
-        cond = self.cond_proj(self.noise_emb(c_noise) + self.act_emb(act))
+    def forward(
+        self,
+        noisy_next_obs: Tensor,
+        c_noise: Tensor,
+        obs: Tensor,
+        act: Tensor | None,
+        c_noise_cond: Tensor | None = None,
+    ) -> Tensor:
+        """From scaled `noisy_next_obs` (b, c, h, w) and `obs` (b, n·c, h, w) to F (b, c, h, w).
+
+        `c_noise` and `c_noise_cond` (b): noise of the next frame and of the history, where that has any. `act`: int64
+        (b, n), multi-hot (b, n, num_actions), or None for an upsampler.
+        """
+        cond = self.noise_emb(c_noise)
+        if self.noise_cond_emb is not None:
+            cond = cond + self.noise_cond_emb(torch.zeros_like(c_noise) if c_noise_cond is None else c_noise_cond)
+        if self.act_emb is not None:
+            cond = cond + self.act_emb(act)
+        cond = self.cond_proj(cond)
         x = self.conv_in(torch.cat((obs, noisy_next_obs), dim=1))
         x = self.unet(x, cond)
         return self.conv_out(F.silu(self.norm_out(x)))

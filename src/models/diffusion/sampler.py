@@ -11,7 +11,10 @@ from models.diffusion.denoiser import Denoiser, Randn
 
 @dataclass(frozen=True)
 class DiffusionSamplerConfig:
-    """Schedule (σ from `sigma_max` to `sigma_min`, bent by `rho`), solver order (1 Euler, 2 Heun) and churn."""
+    """Schedule (σ from `sigma_max` to `sigma_min`, bent by `rho`), solver order (1 Euler, 2 Heun) and churn.
+
+    `s_cond` is the σ of fresh noise that the history gets at each step.
+    """
 
     num_steps_denoising: int = 3
     sigma_min: float = 2e-3
@@ -22,6 +25,7 @@ class DiffusionSamplerConfig:
     s_tmin: float = 0.0
     s_tmax: float = math.inf
     s_noise: float = 1.0
+    s_cond: float = 0.0
 
 
 def build_sigmas(config: DiffusionSamplerConfig, device: torch.device) -> Tensor:
@@ -46,16 +50,19 @@ class DiffusionSampler:
         self._levels = build_sigmas(config, torch.device("cpu")).tolist()
 
     @torch.no_grad()
-    def sample(self, obs: Tensor, act: Tensor, randn: Randn = torch.randn) -> tuple[Tensor, list[Tensor]]:
-        """Draw the frame that follows `obs` (b, n, c, h, w) in [-1, 1] under `act` int64 (b, n).
+    def sample(self, obs: Tensor, act: Tensor | None, randn: Randn = torch.randn) -> tuple[Tensor, list[Tensor]]:
+        """Draw the frame that follows `obs` (b, n, c, h, w) in [-1, 1] under `act`, as `Denoiser.denoise` takes them.
 
         Returns the frame (b, c, h, w), and the trajectory from noise to it, num_steps_denoising + 1 such frames.
         """
         b, _, c, h, w = obs.shape
         config = self.config
+        sigma_cond = torch.full((b,), config.s_cond, device=obs.device) if config.s_cond > 0 else None
         x = randn(b, c, h, w, device=obs.device)
         trajectory = [x]
         for index, level in enumerate(self._levels[:-1]):
+            if sigma_cond is not None:
+                obs = obs + config.s_cond * randn(b, obs[0, :, :, 0, 0].numel(), h, w, device=obs.device).view_as(obs)
             sigma, next_sigma = self.sigmas[index], self.sigmas[index + 1]
             gamma = 0.0
             if config.s_churn > 0 and config.s_tmin <= level <= config.s_tmax:
@@ -63,10 +70,10 @@ class DiffusionSampler:
             sigma_hat = sigma * (1 + gamma)
             if gamma > 0:
                 x = x + config.s_noise * randn(b, c, h, w, device=obs.device) * (sigma_hat**2 - sigma**2).sqrt()
-            slope = (x - self.denoiser.denoise(x, sigma.expand(b), obs, act)) / sigma_hat
+            slope = (x - self.denoiser.denoise(x, sigma.expand(b), obs, act, sigma_cond)) / sigma_hat
             euler = x + slope * (next_sigma - sigma_hat)
             if config.order == 2 and self._levels[index + 1] > 0:
-                denoised = self.denoiser.denoise(euler, next_sigma.expand(b), obs, act)
+                denoised = self.denoiser.denoise(euler, next_sigma.expand(b), obs, act, sigma_cond)
                 slope = (slope + (euler - denoised) / next_sigma) / 2
                 x = x + slope * (next_sigma - sigma_hat)
             else:

@@ -1,0 +1,83 @@
+"""Make videos of a very small game, each with its table of actions: an example for scripts/prepare_video.py.
+
+python scripts/example_videos.py VIDEO_DIR
+
+A box moves through a room by w a s d; the mouse moves a mark, and the left button makes the box light up. The actions
+are those of config/env/room.yaml.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT / "src"))
+
+import numpy as np
+from tqdm import tqdm
+
+from run.media import write_video
+
+HEIGHT, WIDTH = 96, 128
+BOX, MARK = 24, 8
+SPEED = 8
+FPS = 10
+COLUMNS = ("w", "a", "s", "d", "left click", "mouse_x", "mouse_y")
+MOTIONS = (-16, -8, 0, 8, 16)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("video_dir", type=Path, metavar="VIDEO_DIR", help="folder for videos and tables")
+    parser.add_argument("--count", type=int, default=22, help="videos (22)")
+    parser.add_argument("--frames", type=int, default=120, help="frames of each (120)")
+    arguments = parser.parse_args()
+    arguments.video_dir.mkdir(parents=True, exist_ok=True)
+    for number in tqdm(range(arguments.count), "Videos"):
+        rows = draw_actions(arguments.frames, np.random.default_rng(number))
+        path = arguments.video_dir / f"room_{number:02d}.mp4"
+        write_video(play(rows, np.random.default_rng(1000 + number)), (HEIGHT, WIDTH), path, FPS)
+        with open(path.with_suffix(".csv"), "w", newline="") as file:
+            csv.writer(file).writerows([COLUMNS, *rows.tolist()])
+    print(f"Videos: {arguments.count} of {arguments.frames} frames in {arguments.video_dir}")
+    return 0
+
+
+def draw_actions(count: int, dice: np.random.Generator) -> np.ndarray:
+    """Rows of COLUMNS: what is held changes now and then."""
+    rows = np.zeros((count, len(COLUMNS)), np.int64)
+    for step in range(count):
+        if step > 0 and dice.random() < 0.7:
+            rows[step] = rows[step - 1]
+            continue
+        vertical, sideways = dice.integers(-1, 2, 2)
+        rows[step, :4] = vertical < 0, sideways < 0, vertical > 0, sideways > 0
+        rows[step, 4] = dice.random() < 0.2
+        rows[step, 5:] = dice.choice(MOTIONS, 2)
+    return rows
+
+
+def play(rows: np.ndarray, dice: np.random.Generator) -> list[np.ndarray]:
+    """The frames at which the actions of the rows are taken."""
+    box = dice.integers(0, (HEIGHT - BOX, WIDTH - BOX))
+    mark = dice.integers(0, (HEIGHT - MARK, WIDTH - MARK))
+    is_lit, frames = False, []
+    for w, a, s, d, click, mouse_x, mouse_y in rows:
+        frames.append(draw(box, mark, is_lit))
+        box = np.clip(box + SPEED * np.array((s - w, d - a)), 0, (HEIGHT - BOX, WIDTH - BOX))
+        mark = np.clip(mark + np.array((mouse_y, mouse_x)), 0, (HEIGHT - MARK, WIDTH - MARK))
+        is_lit = bool(click)
+    return frames
+
+
+def draw(box: np.ndarray, mark: np.ndarray, is_lit: bool) -> np.ndarray:
+    frame = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+    frame[HEIGHT // 2 :] = (50, 60, 90)
+    frame[box[0] : box[0] + BOX, box[1] : box[1] + BOX] = (255, 230, 90) if is_lit else (200, 70, 50)
+    frame[mark[0] : mark[0] + MARK, mark[1] : mark[1] + MARK] = 255
+    return frame
+
+
+if __name__ == "__main__":
+    sys.exit(main())

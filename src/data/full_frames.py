@@ -1,0 +1,108 @@
+"""Full-size frames in HDF5 files, read as they are needed."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.dataset import Dataset
+from data.segments import Segments
+from errors import UserError
+from files import natural_order
+
+FILE_ID = "original_file_id"
+"""Where an episode's `info` names the file of its full-size frames."""
+
+
+class FullFrames:
+    """The frames of a data set's episodes in full size.
+
+    They lie in `.hdf5` files, anywhere below a folder, in the layout of the CS:GO data set (Pearce and Zhu 2022):
+    `frame_<i>_x` uint8 (H, W, 3) in BGR order, `frame_<i>_y` the action. Raises UserError when there are none.
+    """
+
+    def __init__(self, folder: Path, dataset: Dataset) -> None:
+        self._folder = folder
+        self._dataset = dataset
+        self._paths = {path.stem: path for path in list_hdf5(folder)}
+        if not self._paths:
+            raise UserError(f"There are no full-size frames: {folder} holds no .hdf5 files.")
+        self._path_of_episode: dict[int, Path] = {}
+
+    def gather(self, segments: Segments) -> Tensor:
+        """Frames of segments, uint8 (b, length, 3, H, W), zero beyond the episodes."""
+        rows = []
+        for episode_id, start in zip(segments.episode_ids.tolist(), segments.starts.tolist(), strict=True):
+            stop = min(self._dataset.lengths[episode_id], start + segments.length)
+            frames = read_frames(self.find(episode_id), range(max(0, start), stop))
+            row = frames.new_zeros(segments.length, *frames.shape[1:])
+            first = max(0, -start)
+            row[first : first + len(frames)] = frames
+            rows.append(row)
+        return torch.stack(rows)
+
+    def find(self, episode_id: int) -> Path:
+        """The file of an episode; raises UserError when it is not there."""
+        if episode_id not in self._path_of_episode:
+            named = self._dataset.load_episode(episode_id).info.get(FILE_ID)
+            path = self._paths.get(str(named).removesuffix(".hdf5").rpartition("/")[-1])
+            if path is None:
+                where = self._dataset.episode_path(episode_id)
+                raise UserError(f"{self._folder} has no file {named}, of which {where} is the small copy.")
+            self._path_of_episode[episode_id] = path
+        return self._path_of_episode[episode_id]
+
+
+def list_hdf5(folder: Path) -> list[Path]:
+    """All HDF5 files below a folder, by their names, numbers in them by size: the same order on every machine."""
+    return sorted(folder.rglob("*.hdf5"), key=lambda path: natural_order(path.name))
+
+
+def read_frames(path: Path, steps: Iterable[int]) -> Tensor:
+    """Frames of an HDF5 file as RGB, uint8 (t, 3, H, W); raises UserError when it lacks any."""
+    frames = _read(path, lambda file: np.stack([file[f"frame_{step}_x"][()] for step in steps]))
+    return torch.from_numpy(np.ascontiguousarray(frames[..., ::-1].transpose(0, 3, 1, 2)))
+
+
+def read_actions(path: Path) -> Tensor:
+    """All actions of an HDF5 file: multi-hot uint8 (t, num_actions), or numbered int64 (t).
+
+    Raises UserError when it has none.
+    """
+
+    def read(file: object) -> np.ndarray:
+        count = sum(1 for name in file if name.startswith("frame_") and name.endswith("_y"))
+        return np.stack([file[f"frame_{step}_y"][()] for step in range(count)])
+
+    actions = _read(path, read)
+    return torch.from_numpy(actions.astype(np.uint8 if actions.ndim == 2 else np.int64))
+
+
+def write_hdf5(path: Path, frames: Iterable[np.ndarray], actions: np.ndarray) -> None:
+    """Write frames, uint8 (H, W, 3) in RGB order, and actions (t, num_actions), in the layout that is read here."""
+    import h5py
+
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with h5py.File(beside, "w") as file:
+            for step, (frame, action) in enumerate(zip(frames, actions, strict=True)):
+                file.create_dataset(f"frame_{step}_x", data=frame[..., ::-1], compression="lzf")
+                file.create_dataset(f"frame_{step}_y", data=action.astype(np.float64))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _read(path: Path, read: Callable[[object], np.ndarray]) -> np.ndarray:
+    # Not at the top: only data sets with full-size frames need the library.
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return read(file)
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is damaged, or is not in the layout of the CS:GO data ({error}).") from None

@@ -1,0 +1,46 @@
+"""From held keys and the mouse to multi-hot actions."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from data import ActionLayout
+from data.actions import ARROWS
+
+LONGEST_NAME = 24
+RANDOM_SHARE = 0.2
+
+
+class LayoutKeys:
+    """Keys, buttons and mouse of a game, as its layout names them."""
+
+    def __init__(self, layout: ActionLayout) -> None:
+        self.layout = layout
+        self.has_mouse = layout.has_mouse
+        arrows = ARROWS if layout.has_mouse else ()
+        self.game_keys = frozenset((*layout.held_names, *arrows))
+        self.longest_name = LONGEST_NAME
+
+    def action(self, held: Sequence[str], motion: tuple[int, int] = (0, 0)) -> Tensor:
+        """The action, uint8 (num_actions)."""
+        return self.layout.encode(held, motion)
+
+    def draw(self) -> Tensor:
+        """A random action: now and then a key, and any motion."""
+        held = [name for name in self.layout.held_names if float(torch.rand(())) < RANDOM_SHARE]
+        axes = (self.layout.mouse_x or (0,), self.layout.mouse_y or (0,))
+        return self.layout.encode(held, tuple(axis[int(torch.randint(len(axis), ()))] for axis in axes))
+
+    def name(self, act: Tensor) -> str:
+        words = self.layout.describe(act) or "-"
+        return words if len(words) <= LONGEST_NAME else f"{words[: LONGEST_NAME - 1]}…"
+
+    def signs(self) -> list[str]:
+        """Nothing: no policy has a probability for each of them."""
+        return []
+
+    def describe(self) -> str:
+        """What there is to hold, on one line."""
+        mouse = ["mouse or arrow keys"] if self.has_mouse else []
+        return ", ".join((*self.layout.held_names, *mouse))

@@ -1,0 +1,100 @@
+"""What play mode can be told on the command line."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from game.play_env import CONTROLLERS
+
+ASK = "?"
+LARGEST_SIZE = 8192
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = OneLineParser(description="Step into a trained world model: play, watch, record, or look through data.")
+    what = parser.add_argument_group("what to play")
+    what.add_argument("--run", type=Path, metavar="DIR", help="run folder; without: the one we are in, else the newest")
+    version = what.add_mutually_exclusive_group()
+    version.add_argument("--epoch", type=int, metavar="N", help="weights of that epoch instead of the newest kept")
+    version.add_argument("--best", action="store_true", help="weights of the best test return")
+    what.add_argument(
+        "--pretrained", nargs="?", const=ASK, metavar="GAME", help="published weights; without GAME: a menu"
+    )
+    what.add_argument("--local-dir", type=Path, metavar="DIR", help="local copy of the published repository")
+    what.add_argument(
+        "overrides", nargs="*", metavar="world_model_env=NAME", help="settings of imagination: fast, higher_quality, …"
+    )
+    what.add_argument("-d", "--dataset", action="store_true", help="look through the data sets of the run")
+    how = parser.add_argument_group("how")
+    how.add_argument("--env", choices=("wm", "test", "train"), help="world to begin in: world model, or real")
+    how.add_argument("--controller", choices=tuple(CONTROLLERS), help="who acts at first (policy, else human)")
+    how.add_argument(
+        "--horizon",
+        type=positive,
+        metavar="N",
+        help="steps of an imagined episode (50; 1000 without a policy)",
+    )
+    how.add_argument("--seed", type=whole, metavar="N", help="seed of starts, actions and imagination")
+    how.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N (auto)")
+    how.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of the networks (auto)")
+    how.add_argument("--compile", action="store_true", help="compile the networks: half a minute once, then faster")
+    shown = parser.add_argument_group("what is shown")
+    shown.add_argument("--fps", type=positive, metavar="N", help="steps a second (15, or the recorded game's)")
+    room = shown.add_mutually_exclusive_group()
+    room.add_argument("--size", type=positive, default=640, metavar="PIXELS", help="room for the frame (640)")
+    room.add_argument("--fullscreen", action="store_true", help="the whole screen")
+    shown.add_argument("--no-header", dest="header", action="store_false", help="the frame alone")
+    kept = parser.add_argument_group("what is kept")
+    kept.add_argument("-r", "--record", action="store_true", help="store what is played in dataset/rec_*")
+    kept.add_argument(
+        "--store-denoising-trajectory", action="store_true", help="with -r: also how frames emerge from noise"
+    )
+    kept.add_argument(
+        "--store-original-obs", action="store_true", help="with -r: also frames in the game's own size, or full size"
+    )
+    without = parser.add_argument_group("without a window")
+    without.add_argument("--video", type=Path, metavar="FILE", help="write a film, .mp4 or .gif")
+    without.add_argument("--steps", type=positive, default=200, metavar="N", help="steps of the film (200)")
+    without.add_argument("--benchmark", type=positive, metavar="N", help="measure N steps in each world")
+    arguments = parser.parse_intermixed_args()
+    if (conflict := find_conflict(arguments)) is not None:
+        parser.error(conflict)
+    return arguments
+
+
+def find_conflict(arguments: argparse.Namespace) -> str | None:
+    """What is wrong with options that do not go together."""
+    wants_more = arguments.store_denoising_trajectory or arguments.store_original_obs
+    names_run = arguments.run is not None or arguments.best or arguments.epoch is not None
+    conflicts = {
+        "--store-denoising-trajectory and --store-original-obs need -r": wants_more and not arguments.record,
+        "--pretrained stands instead of --run, --epoch and --best": arguments.pretrained is not None and names_run,
+        "--local-dir needs --pretrained": arguments.local_dir is not None and arguments.pretrained is None,
+        "--fullscreen needs a window: it stands without --video and --benchmark": arguments.fullscreen
+        and (arguments.video is not None or arguments.benchmark),
+        "-d only looks: it stands without -r and --benchmark": arguments.dataset
+        and (arguments.record or arguments.benchmark),
+        "--benchmark stands without -r and --video": arguments.benchmark
+        and (arguments.record or arguments.video is not None),
+        f"--size {arguments.size} is too large: {LARGEST_SIZE} at most": arguments.size > LARGEST_SIZE,
+    }
+    return next((words for words, holds in conflicts.items() if holds), None)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other mistake is said."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}. python src/play.py --help lists all options.\n")
+
+
+def whole(word: str) -> int:
+    if not (word.isascii() and word.isdecimal() and len(word) < 10):
+        raise argparse.ArgumentTypeError(f"{word} is not a whole number from 0 to 999999999")
+    return int(word)
+
+
+def positive(word: str) -> int:
+    if whole(word) == 0:
+        raise argparse.ArgumentTypeError("0 is too small")
+    return int(word)

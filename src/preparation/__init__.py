@@ -1,0 +1,1 @@
+"""Data sets made of what others recorded: archives of the CS:GO data, folders of videos."""

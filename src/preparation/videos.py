@@ -1,0 +1,161 @@
+"""Videos of any game, each with a table of the actions taken in it, as recordings."""
+
+import csv
+import functools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import torch
+from torch import Tensor
+
+from data import ActionLayout, Dataset
+from data.full_frames import read_frames, write_hdf5
+from envs import RecordedGameConfig
+from errors import UserError, near_matches
+from files import natural_order
+from preparation.recordings import (
+    check_space,
+    choose_test_names,
+    finish_dataset,
+    is_done,
+    make_episode,
+    run_jobs,
+)
+
+KINDS = (".mp4", ".mkv", ".avi", ".mov", ".webm")
+MOUSE = ("mouse_x", "mouse_y")
+
+
+def list_videos(folder: Path) -> list[Path]:
+    """The videos of a folder; raises UserError where there are none, or one has no table beside it."""
+    videos = sorted(
+        (path for path in folder.glob("*") if path.suffix.lower() in KINDS), key=lambda path: natural_order(path.name)
+    )
+    if not videos:
+        raise UserError(f"There are no videos in {folder}: their names end in {', '.join(KINDS)}.")
+    for video in videos:
+        if not video.with_suffix(".csv").is_file():
+            raise UserError(f"{video} has no table of actions: {video.with_suffix('.csv')} is not there.")
+    if len({video.stem for video in videos}) < len(videos):
+        raise UserError(f"{folder} holds two videos of one name, for one table of actions.")
+    return videos
+
+
+def write_full_size(
+    videos: list[Path], full_res: Path, game: RecordedGameConfig, size: tuple[int, int], num_workers: int
+) -> None:
+    """Write each video as an HDF5 file of frames in full size and actions; those that are there already stay."""
+    frames = sum(_count_frames(video) for video in videos if not (full_res / f"{video.stem}.hdf5").is_file())
+    check_space(full_res, int(1.1 * frames * 3 * math.prod(size)))
+    full_res.mkdir(parents=True, exist_ok=True)
+    jobs = [functools.partial(_to_hdf5, video, full_res / f"{video.stem}.hdf5", game, size) for video in videos]
+    run_jobs(jobs, "Reading videos", num_workers)
+
+
+def write_episodes(
+    videos: list[Path], low_res: Path, game: RecordedGameConfig, test_list: Path | None, num_workers: int
+) -> dict[str, int]:
+    """Write each video as an episode of small frames, without full-size ones; returns how many each split has."""
+    check_space(low_res, int(1.1 * sum(map(_count_frames, videos)) * 3 * math.prod(game.size)))
+    test_names = choose_test_names([video.name for video in videos], test_list)
+    jobs, counts = [], {"train": 0, "test": 0}
+    for video in videos:
+        split = "test" if video.name in test_names else "train"
+        path = Dataset(low_res / split).episode_path(counts[split])
+        counts[split] += 1
+        jobs.append(functools.partial(_to_episode, video, path, game))
+    run_jobs(jobs, "Reading videos", num_workers)
+    return {split: finish_dataset(low_res / split, count) for split, count in counts.items()}
+
+
+def read_table(path: Path, layout: ActionLayout | None) -> Tensor:
+    """The actions of a table, a row a frame: multi-hot uint8 (t, num_actions), or int64 (t) without a layout.
+
+    Columns are named as keys and buttons are, `mouse_x` and `mouse_y` in pixels; those that are missing were never
+    touched. Without a layout there is one column, `action`. Raises UserError with the line of a mistake.
+    """
+    known = ["action"] if layout is None else [*layout.held_names, *MOUSE]
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            columns = reader.fieldnames or []
+            if unknown := [name for name in columns if name not in known]:
+                what = f"has a column {unknown[0]!r}, which is none of {', '.join(known)}"
+                raise UserError(f"{path} {what}.{near_matches(unknown[0] or '', known)}")
+            if layout is None and not columns:
+                raise UserError(f"{path} needs a column action.")
+            rows = [[_number(row[name], name, path, reader.line_num) for name in columns] for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    values = dict(zip(columns, np.array(rows, np.float64).reshape(len(rows), len(columns)).T, strict=True))
+    if layout is None:
+        return torch.from_numpy(values["action"].astype(np.int64))
+    nothing = np.zeros(len(rows))
+    held = np.stack([values.get(name, nothing) > 0 for name in layout.held_names], axis=1)
+    motions = np.stack([values.get(name, nothing) for name in MOUSE], axis=1)
+    return torch.from_numpy(layout.encode_steps(held, motions))
+
+
+def read_video(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The frames of a video in another size, by averaging areas: uint8 (h, w, 3) each; raises UserError for none."""
+    height, width = size
+    # Every frame of the file once, whatever it says of their times.
+    output = ["-vf", f"scale={width}:{height}:flags=area", "-fps_mode", "passthrough", "-s", f"{width}x{height}"]
+    try:
+        reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24", output_params=output)
+        next(reader)
+        for frame in reader:
+            yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"{path} cannot be read as a video: {reason}.") from None
+
+
+def _to_hdf5(video: Path, path: Path, game: RecordedGameConfig, size: tuple[int, int]) -> None:
+    if _is_newer(path, video) and tuple(read_frames(path, [0]).shape[2:]) == size:
+        return
+    act = read_table(video.with_suffix(".csv"), game.actions)
+    with _naming_both(video, act):
+        write_hdf5(path, read_video(video, size), act.numpy())
+
+
+def _to_episode(video: Path, path: Path, game: RecordedGameConfig) -> None:
+    if _is_newer(path, video) and is_done(path, video, (3, *game.size)):
+        return
+    act = read_table(video.with_suffix(".csv"), game.actions)
+    with _naming_both(video, act):
+        frames = [frame for frame, _ in zip(read_video(video, game.size), act, strict=True)]
+    make_episode(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous(), act, video.name).save(path)
+
+
+@contextmanager
+def _naming_both(video: Path, act: Tensor) -> Iterator[None]:
+    """Say which files differ in length, where something strict found that they do."""
+    try:
+        yield
+    except ValueError:
+        counts = f"{video.with_suffix('.csv')} has {len(act)} rows, but {video} has {_count_frames(video)} frames"
+        raise UserError(f"{counts}: a row a frame is needed.") from None
+
+
+def _is_newer(path: Path, video: Path) -> bool:
+    made_of = max(each.stat().st_mtime for each in (video, video.with_suffix(".csv")))
+    return path.is_file() and path.stat().st_mtime >= made_of
+
+
+def _number(word: str | None, name: str, path: Path, line: int) -> float:
+    try:
+        return float(word or 0)
+    except ValueError:
+        raise UserError(f"{path}, line {line}: {name} is {word!r}, and should be a number.") from None
+
+
+def _count_frames(video: Path) -> int:
+    try:
+        return imageio_ffmpeg.count_frames_and_secs(str(video))[0]
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{video} cannot be read as a video: {str(error).strip().splitlines()[-1]}.") from None
