@@ -1,7 +1,7 @@
 """How fast this machine trains and imagines: the straightforward way against this project's, in one process.
 
 python scripts/benchmark.py                      # a table, and results/benchmarks/<device>.json
-python scripts/benchmark.py --only imagination --device cuda:0
+python scripts/benchmark.py --only imagination --device cuda:0 --eager
 python scripts/benchmark.py --profile            # what an imagined rollout does, and that the host never waits in it
 
 Straightforward is float32 (TF32 on CUDA), eager, NCHW, batches assembled segment by segment from float32 frames.
@@ -35,7 +35,7 @@ from models.diffusion import DenoiserConfig, InnerModelConfig
 from models.rew_end_model import RewEndModelConfig
 from rl.collector import Collector
 from rl.rollout import Rollouts
-from run.compiled import compile_networks
+from run.compiled import compile_networks, uncompiled
 from run.device import autocast, choose_device, choose_precision
 from run.measure import BytesMoved, begin_peak, device_name, file_name, read_peak_gb, time_once
 from run.memory import keep_freed_memory
@@ -73,6 +73,7 @@ class Way:
     precision: torch.dtype
     draw: Callable[[int, int, bool], Batch]
     """Draws a batch of that many segments of that length, which may reach behind their episode's end or not."""
+    is_compiled: bool
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def main() -> None:
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
-    plain, default = make_ways(sizes, device, arguments.compile)
+    plain, default = make_ways(sizes, device, "auto" if arguments.compile else False)
     if arguments.profile:
         print(profile_rollout(default, sizes, device, arguments.output))
         return
@@ -113,12 +114,12 @@ def main() -> None:
             print(f"Measuring {name} ...", file=sys.stderr, flush=True)
             results += measure(plain, default, sizes, device)
     print(table(results, sizes))
-    steps_per_second = {}
+    rates = {}
     if (arguments.only is None or "collection" in arguments.only) and has_emulator():
-        steps_per_second = measure_collection(sizes, device)
-        for name, rate in steps_per_second.items():
+        rates = measure_collection(default, sizes, device)
+        for name, rate in rates.items():
             print(f"{name}: {rate:,.0f} steps a second")
-    write(results, steps_per_second, sizes, device, arguments.output)
+    write(results, rates, default, sizes, device, arguments.output)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -126,13 +127,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     parser.add_argument("--only", nargs="+", choices=(*PARTS, "collection"), help="these parts alone")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
-    parser.add_argument("--compile", action="store_true", help="the default way with training.compile=true")
+    parser.add_argument("--eager", dest="compile", action="store_false", help="with training.compile=false")
     parser.add_argument("--profile", action="store_true", help="profile one imagined rollout instead")
     parser.add_argument("--output", type=Path, default=PROJECT / "results" / "benchmarks", help="folder of the results")
     return parser.parse_args()
 
 
-def make_ways(sizes: Sizes, device: torch.device, compiles: bool) -> tuple[Way, Way]:
+def make_ways(sizes: Sizes, device: torch.device, compiles: bool | str) -> tuple[Way, Way]:
     """The same weights in both ways, each with its own kind of replay on synthetic frames."""
     agent = Agent(make_agent_config(sizes)).to(device)
     with torch.no_grad():
@@ -140,8 +141,7 @@ def make_ways(sizes: Sizes, device: torch.device, compiles: bool) -> tuple[Way, 
         for parameter in agent.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
     fast = copy.deepcopy(agent).to(memory_format=torch.channels_last)
-    networks = [fast.denoiser.inner_model, fast.rew_end_model.encoder, fast.actor_critic.encoder]
-    compile_networks(networks, compiles, device, is_first=True)
+    is_compiled = compile_networks(fast.large_networks, compiles, device, is_first=True)
     dice = np.random.default_rng(0)
     replay = fill_replay(sizes, device)
     episodes = make_float_episodes(sizes)
@@ -155,8 +155,8 @@ def make_ways(sizes: Sizes, device: torch.device, compiles: bool) -> tuple[Way, 
         segments = draw_segments(dice, replay.episode_lengths, batch_size, length, None, beyond_end)
         return replay.gather(segments).to(device)
 
-    plain = Way("plain", agent, torch.float32, draw_plainly)
-    return plain, Way("default", fast, choose_precision("auto", device), draw)
+    plain = Way("plain", agent, torch.float32, draw_plainly, False)
+    return plain, Way("default", fast, choose_precision("auto", device), draw, is_compiled)
 
 
 def make_agent_config(sizes: Sizes) -> AgentConfig:
@@ -371,30 +371,40 @@ def has_emulator() -> bool:
     return True
 
 
-def measure_collection(sizes: Sizes, device: torch.device) -> dict[str, float]:
-    """Emulator steps a second with the policy at one environment, and without learning at 32 environments."""
-    agent = Agent(make_agent_config(sizes)).to(device, memory_format=torch.channels_last)
-    rates, precision = {}, choose_precision("auto", device)
-    for num_envs in (1, 32):
-        env = make_env(AtariConfig("BreakoutNoFrameskip-v4", sizes.image), num_envs, 0, device)
-        collector = Collector(env, agent.actor_critic, lambda episode, episode_id: 0, epsilon=0.01, precision=precision)
-        collector.begin()
-        count = max(20, 20 * sizes.batch // num_envs)
-        rounds = []
-        for _ in range(1 + sizes.repeats):
-            started = time.perf_counter()
-            for _ in range(count):
-                collector.step()
-            rounds.append(count * num_envs / (time.perf_counter() - started))
-        rates[f"collection, {num_envs} environment{'s' if num_envs > 1 else ''}"] = statistics.median(rounds[1:])
-        if num_envs > 1:
-            act = torch.randint(NUM_ACTIONS, (num_envs,))
-            started = time.perf_counter()
-            for _ in range(4 * count):
-                env.step(act)
-            rates[f"emulator alone, {num_envs} environments"] = 4 * count * num_envs / (time.perf_counter() - started)
-        env.close()
+def measure_collection(way: Way, sizes: Sizes, device: torch.device) -> dict[str, float]:
+    """Emulator steps a second: collection at one environment, rollouts of 32 for model-free training, no policy."""
+    game, policy = AtariConfig("BreakoutNoFrameskip-v4", sizes.image), way.agent.actor_critic
+    env = make_env(game, 1, 0, device)
+    collector = Collector(env, policy, lambda episode, episode_id: 0, epsilon=0.01, precision=way.precision)
+    collector.begin()
+    # As a run collects, which has many shapes that would each be compiled.
+    with uncompiled():
+        rates = {"collection, 1 environment": steps_per_second(collector.step, 1, 20 * sizes.batch, sizes)}
+    env.close()
+    env = make_env(game, 32, 0, device)
+    rollouts = Rollouts(env, policy, policy.loss_config)
+
+    def collect() -> None:
+        with autocast(device, way.precision):
+            rollouts.collect()
+
+    steps = 32 * policy.loss_config.backup_every
+    rates["model-free rollouts, 32 environments"] = steps_per_second(collect, steps, max(1, sizes.batch // 4), sizes)
+    act = torch.randint(NUM_ACTIONS, (32,))
+    rates["emulators alone, 32 environments"] = steps_per_second(lambda: env.step(act), 32, 4 * sizes.batch, sizes)
+    env.close()
     return rates
+
+
+def steps_per_second(work: Callable[[], None], num_steps: int, count: int, sizes: Sizes) -> float:
+    """The median of rounds of `count` calls, each of which makes `num_steps`, after one that is not counted."""
+    rounds = []
+    for _ in range(1 + sizes.repeats):
+        started = time.perf_counter()
+        for _ in range(count):
+            work()
+        rounds.append(count * num_steps / (time.perf_counter() - started))
+    return statistics.median(rounds[1:])
 
 
 def profile_rollout(way: Way, sizes: Sizes, device: torch.device, output: Path) -> str:
@@ -432,17 +442,18 @@ READS_ON_THE_HOST = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked
 
 
 def write(
-    results: list[Result], steps_per_second: dict[str, float], sizes: Sizes, device: torch.device, output: Path
+    results: list[Result], rates: dict[str, float], way: Way, sizes: Sizes, device: torch.device, output: Path
 ) -> None:
     """The numbers as JSON, with what is needed to read them again later."""
     content = {
         "device": device_name(device),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "default_precision": str(choose_precision("auto", device)),
+        "default_precision": str(way.precision),
+        "default_is_compiled": way.is_compiled,
         "sizes": asdict(sizes),
         "results": [{**asdict(result), "ratio": result.ratio} for result in results],
-        "steps_per_second": steps_per_second,
+        "steps_per_second": rates,
     }
     output.mkdir(parents=True, exist_ok=True)
     path = output / f"{file_name(device)}.json"

@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from run.media import write_video
 
-HEIGHT, WIDTH = 96, 128
-BOX, MARK = 24, 8
-SPEED = 8
+HEIGHT, WIDTH = 48, 64
+BOX, MARK = 12, 6
+SPEED = 4
 FPS = 10
 COLUMNS = ("w", "a", "s", "d", "left click", "mouse_x", "mouse_y")
-MOTIONS = (-16, -8, 0, 8, 16)
+MOTIONS = (-8, -4, 0, 4, 8)
 
 
 def main() -> int:

@@ -17,20 +17,25 @@ from training.config import TrainerConfig
 CPU = torch.device("cpu")
 
 
-def compose(*overrides: str, game: list[str] = runs.BREAKOUT) -> DictConfig:
+SMALL = (*runs.SMALL_NETWORKS, *runs.SHORT_SCHEDULE)
+
+
+def compose(*overrides: str, game: list[str] = runs.BREAKOUT, small: tuple[str, ...] = SMALL) -> DictConfig:
     register_resolvers()
-    settings = [*game, *runs.SMALL_NETWORKS, *runs.SHORT_SCHEDULE, *overrides]
+    settings = [*game, *small, *overrides]
     with hydra.initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
         return hydra.compose("trainer", settings)
 
 
-def make_trainer(path: Path, *overrides: str, game: list[str] = runs.BREAKOUT) -> Trainer:
-    config = compose(*overrides, game=game)
+def make_trainer(
+    path: Path, *overrides: str, game: list[str] = runs.BREAKOUT, small: tuple[str, ...] = SMALL
+) -> Trainer:
+    config = compose(*overrides, game=game, small=small)
     folder = RunFolder.create(path, config)
     return Trainer(TrainerConfig.from_yaml(config), folder, Ranks(0, 1, CPU), OmegaConf.to_container(config))
 
 
-def train(path: Path, *overrides: str, game: list[str] = runs.BREAKOUT) -> Trainer:
-    trainer = make_trainer(path, *overrides, game=game)
+def train(path: Path, *overrides: str, game: list[str] = runs.BREAKOUT, small: tuple[str, ...] = SMALL) -> Trainer:
+    trainer = make_trainer(path, *overrides, game=game, small=small)
     trainer.run()
     return trainer

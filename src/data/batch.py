@@ -1,6 +1,5 @@
 """A batch of segments, the form in which every component reads experience."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -42,11 +41,5 @@ class Batch:
         return to_unit_range(self.full_obs) * self.mask_padding[:, :, None, None, None]
 
     def to(self, device: torch.device) -> "Batch":
-        return self._each(lambda column: column.to(device, non_blocking=True))
-
-    def pin_memory(self) -> "Batch":
-        return self._each(lambda column: column.pin_memory())
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         columns = [getattr(self, field.name) for field in fields(self)]
-        return Batch(*[None if column is None else change(column) for column in columns])
+        return Batch(*[None if column is None else column.to(device, non_blocking=True) for column in columns])

@@ -36,12 +36,12 @@ class FullFrames:
         rows = []
         for episode_id, start in zip(segments.episode_ids.tolist(), segments.starts.tolist(), strict=True):
             stop = min(self._dataset.lengths[episode_id], start + segments.length)
-            frames = read_frames(self.find(episode_id), range(max(0, start), stop))
-            row = frames.new_zeros(segments.length, *frames.shape[1:])
-            first = max(0, -start)
-            row[first : first + len(frames)] = frames
-            rows.append(row)
-        return torch.stack(rows)
+            first = max(0, start)
+            # NumPy alone, as in `data.stored.cut`.
+            frames = _read_frames(self.find(episode_id), range(first, stop))
+            before, behind = first - start, start + segments.length - stop
+            rows.append(np.pad(frames, ((before, behind), (0, 0), (0, 0), (0, 0))))
+        return torch.from_numpy(np.stack(rows))
 
     def find(self, episode_id: int) -> Path:
         """The file of an episode; raises UserError when it is not there."""
@@ -62,8 +62,12 @@ def list_hdf5(folder: Path) -> list[Path]:
 
 def read_frames(path: Path, steps: Iterable[int]) -> Tensor:
     """Frames of an HDF5 file as RGB, uint8 (t, 3, H, W); raises UserError when it lacks any."""
+    return torch.from_numpy(_read_frames(path, steps))
+
+
+def _read_frames(path: Path, steps: Iterable[int]) -> np.ndarray:
     frames = _read(path, lambda file: np.stack([file[f"frame_{step}_x"][()] for step in steps]))
-    return torch.from_numpy(np.ascontiguousarray(frames[..., ::-1].transpose(0, 3, 1, 2)))
+    return np.ascontiguousarray(frames[..., ::-1].transpose(0, 3, 1, 2))
 
 
 def read_actions(path: Path) -> Tensor:

@@ -92,12 +92,18 @@ class Rollouts:
     def _look_ahead(self, step: Step, hx_cx: Memory) -> tuple[Tensor, Memory, Tensor]:
         """Features of the next frame, the memory a restarted agent has, and the value of the final observation.
 
-        All frames go through the encoder at once.
+        All frames go through the encoder at once; those of an environment where no game is over are the same ones.
         """
         history = [] if step.history is None else list(step.history.unbind(1))
-        frames = torch.cat([to_unit_range(frame) for frame in (step.obs, step.final_obs, *history)])
-        features, final_features, *watched = self.policy.encode(frames).split(len(step.obs))
-        _, final_value = self.policy.heads(self.policy.remember(final_features, hx_cx)[0])
+        last = [] if step.final_obs is step.obs else [step.final_obs]
+        frames = torch.cat([to_unit_range(frame) for frame in (step.obs, *last, *history)])
+        features, *others = self.policy.encode(frames).split(len(step.obs))
+        final_features, watched = (others[0], others[1:]) if last else (features, others)
+        if step.dead.device.type == "cpu" and not step.dead.any():
+            # Nobody will ask. (Elsewhere, to know that would mean to wait for the device.)
+            final_value = torch.zeros(len(step.obs))
+        else:
+            _, final_value = self.policy.heads(self.policy.remember(final_features, hx_cx)[0])
         return features, self._remember_all(watched, len(step.obs)), final_value
 
     def _watch(self, history: Tensor | None, obs: Tensor) -> Memory:

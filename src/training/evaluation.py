@@ -1,18 +1,19 @@
 """How good the world model is on test episodes: losses, and a film of real beside imagined frames."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import Batch, Dataset, Replay, Segments, StoredReplay, chunk_episodes
+from data import Batch, Dataset, FullFrames, Replay, Segments, StoredReplay, chunk_episodes
 from envs.world_model_env import imagine
 from models.diffusion import DiffusionSampler
 from run.media import label_columns, write_video
 from training.config import TrainerConfig
-from training.experience import segment_lengths, with_full
+from training.experience import segment_lengths
 from training.parts import Parts
 
 NUM_SCENES = 4
@@ -38,9 +39,9 @@ def evaluate_world_model(
             continue
         component = parts.components[name]
         parts.make_room_for(name)
-        gather = with_full(replay.gather, parts.experience.full.get("test") if name == "upsampler" else None)
+        full = parts.experience.full.get("test") if name == "upsampler" else None
         chunks = chunk_episodes(replay.episode_lengths, length)
-        batches = _batches(gather, chunks, component.training.batch_size, config.evaluation.max_batches, name)
+        batches = _batches(replay, full, chunks, component.training.batch_size, config.evaluation.max_batches, name)
         results[name] = component.evaluate(batch.to(parts.device) for batch in batches)
     return results
 
@@ -74,11 +75,17 @@ def _choose_scenes(replay: Replay | StoredReplay, length: int) -> Segments:
 
 
 def _batches(
-    gather: Callable[[Segments], Batch], segments: Segments, batch_size: int, max_batches: int | None, name: str
+    replay: Replay | StoredReplay,
+    full: FullFrames | None,
+    segments: Segments,
+    batch_size: int,
+    max_batches: int | None,
+    name: str,
 ) -> Iterator[Batch]:
     firsts = np.arange(0, len(segments), batch_size)
     if max_batches is not None and len(firsts) > max_batches:
         firsts = firsts[np.linspace(0, len(firsts) - 1, max_batches).astype(np.int64)]
     for first in tqdm(firsts, f"Testing {name}", leave=False, disable=None, delay=1):
         part = slice(first, first + batch_size)
-        yield gather(Segments(segments.episode_ids[part], segments.starts[part], segments.length))
+        chosen = Segments(segments.episode_ids[part], segments.starts[part], segments.length)
+        yield replace(replay.gather(chosen), full_obs=None if full is None else full.gather(chosen))

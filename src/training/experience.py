@@ -1,15 +1,14 @@
 """The experience that a run learns from: collected by itself, or a data set that is there already."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from agent import Agent
-from data import Batch, Dataset, ExperienceStore, FullFrames, Segments, draw_segments, find_splits
+from data import Dataset, ExperienceStore, FullFrames, Segments, draw_segments, find_splits
 from envs import RecordedGameConfig, frame_shape
 from errors import UserError
 from run.device import choose_device
@@ -95,20 +94,9 @@ def make_draws(
             )
 
         full = experience.full["train"] if name == "upsampler" else None
-        # The store's replay may be another one later, when data is loaded anew.
-        gather = with_full(lambda segments: store.replay.gather(segments), full)
-        reads_files = store.is_on_disk or full is not None
-        num_workers = config.static_dataset.num_workers if reads_files else 0
-        return Draws(generators[name], draw, gather, device, num_workers)
+        return Draws(generators[name], draw, store, full, device, config.static_dataset.num_workers)
 
     return {name: draws_of(name) for name in agent.components}
-
-
-def with_full(gather: Callable[[Segments], Batch], full: FullFrames | None) -> Callable[[Segments], Batch]:
-    """What gathers batches, with frames in full size where there are any."""
-    if full is None:
-        return gather
-    return lambda segments: replace(gather(segments), full_obs=full.gather(segments))
 
 
 def segment_lengths(config: TrainerConfig, agent: Agent) -> dict[str, int]:
