@@ -18,7 +18,7 @@ sys.path.insert(0, str(PROJECT / "src"))
 from envs import ENV_TARGETS
 from envs.recorded import load_recorded_game
 from preparation.archives import unpack
-from preparation.recordings import default_workers, write_small_copies
+from preparation.recordings import add_workers, write_small_copies
 from run.config import register_resolvers
 from run.door import explain
 
@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
         "--test-list", type=Path, metavar="FILE", help="names of the test recordings, a line each (every eleventh)"
     )
     parser.add_argument("--env", default="csgo", metavar="NAME", help="file in config/env with the frames' size (csgo)")
-    parser.add_argument("--workers", type=int, default=default_workers(), metavar="N", help="processes (one a core)")
+    add_workers(parser)
     return parser.parse_args()
 
 

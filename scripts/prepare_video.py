@@ -18,7 +18,7 @@ sys.path.insert(0, str(PROJECT / "src"))
 from envs import ENV_TARGETS, RecordedGameConfig
 from envs.recorded import load_recorded_game
 from errors import UserError
-from preparation.recordings import default_workers, write_small_copies
+from preparation.recordings import add_workers, write_small_copies
 from preparation.videos import list_videos, write_episodes, write_full_size
 from run.config import register_resolvers
 from run.door import explain
@@ -40,7 +40,8 @@ def prepare(arguments: argparse.Namespace) -> int:
     else:
         check_factor(arguments.full_size, game)
         write_full_size(videos, out / "full_res", game, arguments.full_size, workers)
-        counts = write_small_copies(out / "full_res", out / "low_res", game.size, arguments.test_list, workers)
+        only = {f"{video.stem}.hdf5" for video in videos}
+        counts = write_small_copies(out / "full_res", out / "low_res", game.size, arguments.test_list, workers, only)
     print(f"Episodes: {counts['train']} to train on, {counts['test']} to test on, in {out}")
     return 0
 
@@ -65,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--test-list", type=Path, metavar="FILE", help="names of the test videos, a line each (every eleventh)"
     )
-    parser.add_argument("--workers", type=int, default=default_workers(), metavar="N", help="processes (one a core)")
+    add_workers(parser)
     return parser.parse_args()
 
 

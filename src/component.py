@@ -81,9 +81,8 @@ class Component:
         warmup = max(1, training.lr_warmup_steps)
         self._schedule = LambdaLR(self._optimizer, lambda update: min(1.0, (update + 1) / warmup))
         self._first_not_finite = torch.full((), -1, device=self.device)
-        # Buffers are constants, equal on all ranks from the start.
-        is_alone = ranks.world_size == 1
-        self._forward = self.module if is_alone else DistributedDataParallel(self.module, broadcast_buffers=False)
+        self._is_alone = ranks.world_size == 1
+        self._share_gradients()
 
     def updates_in_epoch(self, epoch: int) -> int:
         """How many updates the schedule gives to an epoch (from 1)."""
@@ -113,13 +112,23 @@ class Component:
         self.num_updates_in_epoch += 1
 
     def move_to(self, device: torch.device, is_trained: bool) -> None:
-        """Have the module on a device; its optimizer goes along if it is trained there, else to main memory."""
+        """Have the module on a device; its optimizer goes along if it is trained there, else to main memory.
+
+        All ranks call this together.
+        """
         self._optimizer.zero_grad()
         self.module.to(device)
         optimizer_device = device if is_trained else torch.device("cpu")
         for state in self._optimizer.state.values():
             for name, value in state.items():
                 state[name] = value.to(optimizer_device)
+        if is_trained:
+            # A parameter that was moved no longer tells the other ranks of its gradient.
+            self._share_gradients()
+
+    def _share_gradients(self) -> None:
+        # Buffers are constants, equal on all ranks from the start.
+        self._forward = self.module if self._is_alone else DistributedDataParallel(self.module, broadcast_buffers=False)
 
     def read_loss(self) -> float:
         """The average loss in this epoch so far. Waits for the device; raises LossNotFinite if it ever was not."""

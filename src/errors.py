@@ -1,5 +1,7 @@
 """The one exception that is meant for a person."""
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A mistake that the user can mend: one line that says what is wrong, where, and how to mend it.
@@ -8,7 +10,7 @@ class UserError(Exception):
     """
 
 
-def near_matches(word: str, known: list[str]) -> str:
+def near_matches(word: str, known: Iterable[str]) -> str:
     """A sentence that names the known words most like `word`, or an empty string."""
     import difflib
 

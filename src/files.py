@@ -26,16 +26,17 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(beside, "wb") as file:
+        with open(beside, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
         _sync_folder(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise_if_disk_full(error, path)
         raise
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -64,8 +65,7 @@ def load_tensors(path: Path, maps: bool = False) -> Any:
     (the published `info.pt` holds them). Raises UserError for a missing, damaged or unsafe file.
     """
     try:
-        with torch.serialization.safe_globals(_allowed_types()):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=maps and zipfile.is_zipfile(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=maps and zipfile.is_zipfile(path))
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
     except IsADirectoryError:
@@ -99,3 +99,7 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# Once for the process, as files are read in several threads.
+torch.serialization.add_safe_globals(_allowed_types())

@@ -48,7 +48,8 @@ def begin(config: DictConfig) -> None:
     """Begin a run as Hydra composes it (with `-m`, one of several)."""
     if config.common.seed is None:
         config.common.seed = secrets.randbelow(2**31)
-    for section, key in (("initialization", "path_to_ckpt"), ("static_dataset", "path")):
+    paths = (("initialization", "path_to_ckpt"), ("static_dataset", "path"), ("static_dataset", "path_full_res"))
+    for section, key in paths:
         if config[section][key] is not None:
             config[section][key] = str(Path(config[section][key]).expanduser().resolve())
     path = Path(HydraConfig.get().runtime.output_dir)

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 from omegaconf import OmegaConf
 
-from envs import AtariConfig, EnvConfig, RecordedGameConfig
+from envs import EnvConfig, RecordedGameConfig
 from game.benchmark import measure
 from game.build import PlayConfig, action_names, build_play_env, game_layout
 from game.dataset_env import DatasetEnv, open_datasets
@@ -15,7 +15,7 @@ from game.film import make_film
 from game.options import ASK, read_arguments
 from game.painter import Painter
 from game.play_env import PlayEnv
-from game.pretrained import ask_for_game, find_game, load_pretrained, pretrained_folder
+from game.pretrained import ask_for_game, find_game, load_pretrained, pretrained_env, pretrained_folder
 from game.source import Source, env_config, find_run, list_datasets, load_config, load_source
 from game.view import Playable
 from game.window import Window, open_display, screen_size
@@ -66,7 +66,7 @@ def browse(arguments: argparse.Namespace) -> int:
     check_output(arguments)
     if arguments.pretrained is not None:
         game = choose_game(arguments)
-        folder, env = pretrained_folder(PROJECT / "outputs", game), AtariConfig(f"{game}NoFrameskip-v4")
+        folder, env = pretrained_folder(PROJECT / "outputs", game), pretrained_env(game)
         paths = list_datasets(folder, OmegaConf.create())
     else:
         folder = find_run(arguments.run, needs_weights=False)

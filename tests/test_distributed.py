@@ -15,7 +15,7 @@ import runs
 from run.folder import RunFolder
 from run.ranks import spawn_ranks
 from training_helpers import compose
-from two_ranks import compare_gradients, train
+from two_ranks import compare_gradients, train, update_a_moved_component
 
 pytestmark = pytest.mark.slow
 TWO_CPUS = [torch.device("cpu")] * 2
@@ -27,6 +27,12 @@ def test_gradient_of_two_ranks_is_that_of_the_joined_batch(tmp_path: Path) -> No
     for distances in json.loads((tmp_path / "distances.json").read_text()):
         assert distances.keys() == {"denoiser", "rew_end_model", "actor_critic"}
         assert max(distances.values()) < 1e-4
+
+
+def test_ranks_share_gradients_of_a_component_that_was_moved(tmp_path: Path) -> None:
+    assert spawn_ranks(TWO_CPUS, functools.partial(update_a_moved_component, tmp_path / "digests.json")) == 0
+    first, second = json.loads((tmp_path / "digests.json").read_text())
+    assert first == second
 
 
 def test_both_ranks_end_with_the_same_weights_and_data(tmp_path: Path) -> None:

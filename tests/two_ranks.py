@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from component import Component, OptimizerConfig, TrainingConfig
 from data import Batch
 from models.actor_critic import ActorCritic, ActorCriticConfig, Experience
 from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
@@ -52,6 +53,32 @@ def compare_gradients(path: Path, ranks: Ranks) -> int:
     everyone = ranks.gather(distances)
     if ranks.is_first:
         path.write_text(json.dumps(everyone))
+    return 0
+
+
+def update_a_moved_component(path: Path, ranks: Ranks) -> int:
+    """Write a digest of each rank's weights after updates on different data, with a move of the module in between."""
+    module, whole = cases()["denoiser"]
+    part = rows(whole, slice(0, B // 2) if ranks.is_first else slice(B // 2, B))
+    training = TrainingConfig(
+        start_after_epochs=0,
+        steps_first_epoch=0,
+        steps_per_epoch=0,
+        batch_size=B,
+        lr_warmup_steps=1,
+        max_grad_norm=None,
+    )
+    optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.0)
+    component = Component("denoiser", module, lambda: (part, {}), training, optimizer, torch.float32, ranks)
+    component.update()
+    # What a device that is not here would do: every parameter is replaced, and none tells of its gradient any more.
+    component.module.double().float()
+    component.move_to(ranks.device, is_trained=True)
+    component.update()
+    weights = b"".join(value.numpy().tobytes() for value in component.module.state_dict().values())
+    digests = ranks.gather(hashlib.sha256(weights).hexdigest())
+    if ranks.is_first:
+        path.write_text(json.dumps(digests))
     return 0
 
 

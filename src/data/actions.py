@@ -32,6 +32,8 @@ class ActionLayout:
     def __post_init__(self) -> None:
         for kind in ("keys", "buttons"):
             object.__setattr__(self, kind, tuple(str(name) for name in getattr(self, kind)))
+        if any(isinstance(group, str) for group in self.exclusive):
+            raise UserError(f"exclusive of the action layout lists groups, as in [[w, s]]: {list(self.exclusive)}.")
         object.__setattr__(self, "exclusive", tuple(tuple(map(str, group)) for group in self.exclusive))
         if self.num_actions == 0:
             raise UserError("An action layout needs keys, buttons or mouse motions.")

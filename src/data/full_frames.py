@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from data.dataset import Dataset
 from data.segments import Segments
 from errors import UserError
-from files import natural_order
+from files import natural_order, write_atomically
 
 FILE_ID = "original_file_id"
 """Where an episode's `info` names the file of its full-size frames."""
@@ -88,15 +89,14 @@ def write_hdf5(path: Path, frames: Iterable[np.ndarray], actions: np.ndarray) ->
     """Write frames, uint8 (H, W, 3) in RGB order, and actions (t, num_actions), in the layout that is read here."""
     import h5py
 
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with h5py.File(beside, "w") as file:
+    def write(target: BinaryIO) -> None:
+        # Through a file of Python's, so that a full disk is an error like any other.
+        with h5py.File(target, "w") as file:
             for step, (frame, action) in enumerate(zip(frames, actions, strict=True)):
                 file.create_dataset(f"frame_{step}_x", data=frame[..., ::-1], compression="lzf")
                 file.create_dataset(f"frame_{step}_y", data=action.astype(np.float64))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+
+    write_atomically(path, write)
 
 
 def _read(path: Path, read: Callable[[object], np.ndarray]) -> np.ndarray:
@@ -108,5 +108,5 @@ def _read(path: Path, read: Callable[[object], np.ndarray]) -> np.ndarray:
             return read(file)
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is damaged, or is not in the layout of the CS:GO data ({error}).") from None

@@ -41,5 +41,5 @@ def cut(arrays: list[np.ndarray], segments: Segments) -> Tensor:
 
 
 def _final_obs(episode: Episode) -> np.ndarray:
-    known = episode.info.get("final_observation")
-    return np.zeros(tuple(episode.obs.shape[1:]), np.uint8) if known is None else known.numpy()
+    # As in a replay in memory, the last frame stands in where it is not known.
+    return episode.info.get("final_observation", episode.obs[-1]).numpy()

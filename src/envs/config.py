@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data import ActionLayout
+from errors import UserError
 from models.diffusion import DiffusionSamplerConfig
 
 
@@ -47,6 +48,10 @@ class RecordedGameConfig:
     size: tuple[int, ...]
     fps: int = 15
     actions: ActionLayout | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise UserError(f"The size of {self.id} should be a height and a width: {list(self.size)}.")
 
 
 EnvConfig = AtariConfig | GymConfig | RecordedGameConfig

@@ -102,12 +102,18 @@ class RealEnv:
         lengths = np.array([len(history) for history in self._actions])
         longest = lengths.max()
         self.emulators.reset(np.ones(self.num_envs, np.bool_), self._seeds())
-        for step in tqdm(range(longest), "Replaying the game", disable=longest < REPLAY_BAR_FROM, leave=False):
-            begins = (longest - lengths == step) & (step > 0)
+        ages = longest - lengths
+        for step in tqdm(range(longest + 1), "Replaying the game", disable=longest < REPLAY_BAR_FROM, leave=False):
+            begins = (ages == step) & (step > 0)
             if begins.any():
                 self.emulators.reset(begins, self._seeds())
-            places = zip(self._actions, (step - (longest - lengths)).tolist(), strict=True)
-            self.emulators.step(np.array([history[place] if place >= 0 else 0 for history, place in places]))
+            if step == longest:
+                return
+            places = zip(self._actions, (step - ages).tolist(), strict=True)
+            frames = self.emulators.step(np.array([history[place] if place >= 0 else 0 for history, place in places]))
+            # A game that waits for its beginning may be over before; it only has to stay alive.
+            if frames.next_obs is None and frames.over.any():
+                self.emulators.reset(frames.over, self._seeds())
 
     def _begin_games(self, frames: Frames) -> np.ndarray:
         """The frames to act on next, where some games are over."""

@@ -1,13 +1,20 @@
 """From held keys and the mouse to multi-hot actions."""
 
+import os
 from collections.abc import Sequence
 
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+
+import pygame
 import torch
 from torch import Tensor
 
 from data import ActionLayout
 from data.actions import ARROWS
+from errors import UserError, near_matches
 
+BUTTONS = {1: "left click", 2: "middle click", 3: "right click"}
+"""Mouse buttons by their numbers."""
 LONGEST_NAME = 24
 RANDOM_SHARE = 0.2
 
@@ -16,6 +23,16 @@ class LayoutKeys:
     """Keys, buttons and mouse of a game, as its layout names them."""
 
     def __init__(self, layout: ActionLayout) -> None:
+        """Raises UserError for a key that no keyboard has."""
+        known = {pygame.key.name(value) for name, value in vars(pygame).items() if name.startswith("K_")}
+        for name in layout.keys:
+            if name not in known:
+                raise UserError(
+                    f"The action layout has a key {name!r}, which no keyboard has.{near_matches(name, known)}"
+                )
+        for name in layout.buttons:
+            if name not in BUTTONS.values():
+                raise UserError(f"The action layout has a button {name!r}: there are {', '.join(BUTTONS.values())}.")
         self.layout = layout
         self.has_mouse = layout.has_mouse
         arrows = ARROWS if layout.has_mouse else ()

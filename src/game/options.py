@@ -72,8 +72,8 @@ def find_conflict(arguments: argparse.Namespace) -> str | None:
         "--local-dir needs --pretrained": arguments.local_dir is not None and arguments.pretrained is None,
         "--fullscreen needs a window: it stands without --video and --benchmark": arguments.fullscreen
         and (arguments.video is not None or arguments.benchmark),
-        "-d only looks: it stands without -r and --benchmark": arguments.dataset
-        and (arguments.record or arguments.benchmark),
+        "-d only looks: it stands without -r, --benchmark and settings of imagination": arguments.dataset
+        and (arguments.record or arguments.benchmark or arguments.overrides),
         "--benchmark stands without -r and --video": arguments.benchmark
         and (arguments.record or arguments.video is not None),
         f"--size {arguments.size} is too large: {LARGEST_SIZE} at most": arguments.size > LARGEST_SIZE,

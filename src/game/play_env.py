@@ -228,7 +228,7 @@ class PlayEnv:
         if isinstance(self.world.env, WorldModelEnv):
             # Starts are used in the order in which they were drawn.
             return self.starts.drawn.popleft()
-        return self.starts.draw_episode() if self.controller == "replay" else None
+        return self.starts.draw_episode() if "replay" in (self.controller, self._deputy) else None
 
     def _think(self) -> None:
         if self.policy is None:

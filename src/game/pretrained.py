@@ -10,6 +10,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundE
 from omegaconf import DictConfig, OmegaConf
 
 from agent import read_weights
+from envs import ENV_TARGETS, AtariConfig, EnvConfig
+from envs.recorded import load_recorded_game
 from errors import UserError, near_matches
 from game.source import Source, make_source, override
 from run.config import load_yaml
@@ -54,6 +56,10 @@ def _load_csgo(local_copy: Path | None, outputs: Path, overrides: Sequence[str])
 
 def _names_sampler(overrides: Sequence[str]) -> bool:
     return any(word.startswith("world_model_env=") for word in overrides)
+
+
+def pretrained_env(game: str) -> EnvConfig:
+    return load_recorded_game(CSGO, ENV_TARGETS) if game == CSGO else AtariConfig(f"{game}NoFrameskip-v4")
 
 
 def pretrained_folder(outputs: Path, game: str) -> Path:

@@ -38,7 +38,7 @@ class Spawns:
             obs, act, next_act = [_load(place / f"{name}.npy") for name in ARRAYS]
             full = place / "full_res.npy"
             rows.append((obs, act, _load(full) if full.is_file() else None))
-            self.drawn.append(Drawn(obs, next_act))
+            self.drawn.append(Drawn(obs, torch.cat((act[-1:], next_act))))
         obs, act = [torch.stack(column).to(self._device) for column in zip(*[row[:2] for row in rows], strict=True)]
         has_full = all(row[2] is not None for row in rows)
         full_obs = torch.stack([row[2] for row in rows]).to(self._device) if has_full else None

@@ -6,13 +6,13 @@ import sys
 import pygame
 
 from errors import UserError
+from game.layout_keys import BUTTONS
 from game.painter import Painter
 from game.view import Field, Playable
 from run.interrupt import Interrupts
 
 ROOM_FOR_HEADER = 120
 KEYPAD = {"enter": "return", **{f"[{digit}]": str(digit) for digit in range(10)}}
-BUTTONS = {1: "left click", 2: "middle click", 3: "right click"}
 NO_DISPLAY = "There is no display here. Use --video FILE.mp4 to make a film of it instead."
 
 

@@ -1,12 +1,15 @@
 """The archives in which the CS:GO data is published, unpacked."""
 
 import functools
+import shutil
 import tarfile
+import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from errors import UserError
-from files import natural_order, raise_if_disk_full
-from preparation.recordings import check_space, run_jobs
+from files import natural_order, write_atomically
+from preparation.recordings import check_space, raise_mistakes, remove_parts, run_jobs
 
 SMALL_SHARE = 0.06
 """Bytes of a small copy for each byte of a recording: 30×56 of 150×280 pixels, and some room."""
@@ -15,45 +18,71 @@ SMALL_SHARE = 0.06
 def unpack(tar_dir: Path, full_res: Path, removes: bool, num_workers: int) -> int:
     """Unpack the HDF5 files of all archives, each archive into a folder of its name; returns how many archives.
 
-    Files that are there already stay. With `removes`, an archive is removed when all its files are there. Raises
-    UserError when there is nothing, or too little space, before anything is written.
+    Files that are there already stay. With `removes`, an archive of recordings is removed when all its files are
+    there. Raises UserError when there is too little space, before anything is written, and for damaged archives.
     """
     if not tar_dir.is_dir():
         raise UserError(f"There is no folder {tar_dir}.")
     tars = sorted(tar_dir.glob("*.tar*"), key=lambda path: natural_order(path.name))
-    check_space(full_res, sum(_bytes_needed(tar, full_res / _stem(tar)) for tar in tars))
+    remove_parts(full_res)
+    check_space(full_res, _bytes_needed(tars, full_res, removes, num_workers))
     jobs = [functools.partial(_unpack, tar, full_res / _stem(tar), removes) for tar in tars]
-    run_jobs(jobs, "Unpacking", num_workers)
+    raise_mistakes(run_jobs(jobs, "Unpacking", num_workers))
     return len(tars)
 
 
 def _unpack(tar: Path, folder: Path, removes: bool) -> None:
+    count = 0
     try:
         with tarfile.open(tar) as archive:
             for member in archive:
                 # Only the last part of a name counts, so that nothing is written outside the folder.
                 path = folder / Path(member.name).name
-                if not member.isfile() or path.suffix != ".hdf5" or _is_there(path, member.size):
-                    continue
-                folder.mkdir(parents=True, exist_ok=True)
-                beside = path.with_name(f".{path.name}.part")
-                with archive.extractfile(member) as source, open(beside, "wb") as target:
-                    while chunk := source.read(1 << 20):
-                        target.write(chunk)
-                beside.replace(path)
-    except (tarfile.TarError, EOFError) as error:
+                if member.isfile() and path.suffix == ".hdf5":
+                    count += 1
+                    if not _is_there(path, member.size):
+                        _extract(archive, member, path)
+            if not _has_end(archive):
+                raise UserError(f"{tar} is damaged (it ends too early).")
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise UserError(f"{tar} is damaged ({error}).") from None
-    except OSError as error:
-        raise_if_disk_full(error, folder)
-        raise
-    if removes:
+    if removes and count > 0:
         tar.unlink()
 
 
-def _bytes_needed(tar: Path, folder: Path) -> int:
-    """Bytes that are still to be written for an archive, small copies included."""
-    there = sum(path.stat().st_size for path in folder.glob("*.hdf5"))
-    return int(max(0, tar.stat().st_size - there) + SMALL_SHARE * tar.stat().st_size)
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    def write(target: BinaryIO) -> None:
+        with archive.extractfile(member) as source:
+            shutil.copyfileobj(source, target, 1 << 20)
+        if target.tell() != member.size:
+            raise UserError(f"{archive.name} is damaged ({member.name} ends too early).")
+
+    write_atomically(path, write)
+
+
+def _has_end(archive: tarfile.TarFile) -> bool:
+    """Whether the mark behind the last member is there."""
+    archive.fileobj.seek(archive.offset)
+    block = archive.fileobj.read(tarfile.BLOCKSIZE)
+    return len(block) == tarfile.BLOCKSIZE and not any(block)
+
+
+def _bytes_needed(tars: list[Path], full_res: Path, removes: bool, num_workers: int) -> int:
+    """Bytes that are still to be written, small copies included."""
+    sizes = [tar.stat().st_size for tar in tars]
+    there = [sum(path.stat().st_size for path in (full_res / _stem(tar)).glob("*.hdf5")) for tar in tars]
+    missing = [max(0, size - done) for size, done in zip(sizes, there, strict=True)]
+    if removes and tars and tars[0].stat().st_dev == _disk(full_res):
+        # Each archive makes room for its files; only those at work lie there twice.
+        missing = sorted(missing)[-num_workers:]
+    return int(sum(missing) + SMALL_SHARE * sum(sizes))
+
+
+def _disk(folder: Path) -> int:
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    return there.stat().st_dev
 
 
 def _is_there(path: Path, size: int) -> bool:

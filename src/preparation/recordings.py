@@ -1,10 +1,16 @@
 """What every preparation ends with: small copies of full-size recordings, split into train and test data."""
 
+import argparse
+import ctypes
 import functools
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -21,51 +27,68 @@ from files import natural_order
 EVERY = 11
 """Which share of the files is test data where nothing else is said: about 500 of the 5,503 of CS:GO."""
 FRAMES_AT_ONCE = 100
+PR_SET_PDEATHSIG = 1
 
 
 def choose_test_names(names: Sequence[str], listed: Path | None) -> set[str]:
     """Those of the file names that are test data: those listed in a text file, else every eleventh.
 
-    The names' endings do not matter. Raises UserError for a listed name that is not among them.
+    Names may be listed with or without their endings. Raises UserError for one that is not among them.
     """
     ordered = sorted(names, key=natural_order)
     if listed is None:
         return set(ordered[EVERY - 1 :: EVERY])
     try:
-        wanted = {Path(line.strip()).stem for line in listed.read_text().splitlines() if line.strip()}
+        lines = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{listed} cannot be read: {error}.") from None
-    by_stem = {Path(name).stem: name for name in ordered}
-    if missing := sorted(wanted - by_stem.keys()):
-        raise UserError(f"{listed} names {missing[0]}, which is not among the {len(ordered)} recordings.")
-    return {by_stem[stem] for stem in wanted}
+    # A recording may have another ending than the video that it was made of.
+    known = {Path(name).stem: name for name in ordered} | {name: name for name in ordered}
+    chosen = set()
+    for line in lines:
+        name = known.get(line) or known.get(Path(line).stem)
+        if name is None:
+            raise UserError(f"{listed} names {line}, which is not among the {len(ordered)} recordings.")
+        chosen.add(name)
+    return chosen
 
 
 def write_small_copies(
-    full_res: Path, low_res: Path, size: tuple[int, int], test_list: Path | None, num_workers: int
+    full_res: Path,
+    low_res: Path,
+    size: tuple[int, int],
+    test_list: Path | None,
+    num_workers: int,
+    only: Collection[str] | None = None,
 ) -> dict[str, int]:
-    """Write small copies of all HDF5 files as data sets `train` and `test`; returns how many episodes each has.
+    """Write small copies of all HDF5 files, or of those named in `only`, as data sets `train` and `test`.
 
-    Copies that are there already stay. Raises UserError naming the files that could not be read, when all others are
-    done.
+    Copies that are there already stay. What cannot be read is left out, with a line of warning. Returns how many
+    episodes each data set has.
     """
-    paths = list_hdf5(full_res)
+    paths = [path for path in list_hdf5(full_res) if only is None or path.name in only]
     if not paths:
         raise UserError(f"There are no recordings: {full_res} holds no .hdf5 files.")
-    if twice := {path.name for path in paths if [each.name for each in paths].count(path.name) > 1}:
-        raise UserError(f"{full_res} holds two files of the name {sorted(twice)[0]}.")
+    counts = Counter(path.name for path in paths)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise UserError(f"{full_res} holds two files of the name {twice[0]}.")
     test_names = choose_test_names([path.name for path in paths], test_list)
-    splits = {
-        "train": [path for path in paths if path.name not in test_names],
-        "test": [path for path in paths if path.name in test_names],
-    }
-    jobs = []
-    for split, members in splits.items():
-        dataset = Dataset(low_res / split)
-        for episode_id, path in enumerate(members):
-            jobs.append(functools.partial(_copy, path, dataset.episode_path(episode_id), size))
-    run_jobs(jobs, "Making small copies", num_workers)
-    return {split: finish_dataset(low_res / split, len(members)) for split, members in splits.items()}
+    remove_parts(low_res)
+    while paths:
+        jobs, num_episodes = [], {"train": 0, "test": 0}
+        for path in paths:
+            split = "test" if path.name in test_names else "train"
+            episode = Dataset(low_res / split).episode_path(num_episodes[split])
+            num_episodes[split] += 1
+            jobs.append(functools.partial(_copy, path, episode, size))
+        mistakes = run_jobs(jobs, "Making small copies", num_workers)
+        if not mistakes:
+            return {split: finish_dataset(low_res / split, count) for split, count in num_episodes.items()}
+        # Without them, those behind them move up.
+        paths = [path for index, path in enumerate(paths) if index not in mistakes]
+        for words in mistakes.values():
+            print(f"warning: left out: {words}", file=sys.stderr)
+    raise UserError(f"No recording in {full_res} can be read.")
 
 
 def finish_dataset(directory: Path, num_episodes: int) -> int:
@@ -105,23 +128,41 @@ def shrink(frames: Tensor, size: tuple[int, int]) -> Tensor:
     return small.round().clamp(0, 255).byte()
 
 
-def run_jobs(jobs: list[Callable[[], Any]], words: str, num_workers: int) -> None:
-    """Do all jobs in processes; raises UserError with what went wrong in some of them, when the others are done."""
-    mistakes = []
-    with ProcessPoolExecutor(num_workers, initializer=_use_one_thread) as pool:
-        futures = [pool.submit(job) for job in jobs]
+def run_jobs(jobs: list[Callable[[], Any]], words: str, num_workers: int) -> dict[int, str]:
+    """Do all jobs in processes; returns what went wrong, in one line, by the number of the job."""
+    mistakes = {}
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ProcessPoolExecutor(num_workers, initializer=_begin_worker) as pool:
         try:
-            for future in tqdm(as_completed(futures), words, len(futures)):
+            numbers = {pool.submit(job): number for number, job in enumerate(jobs)}
+            for future in tqdm(as_completed(numbers), words, len(numbers)):
                 try:
                     future.result()
                 except UserError as error:
-                    mistakes.append(str(error))
+                    mistakes[numbers[future]] = str(error)
+        except BrokenProcessPool:
+            raise UserError(
+                "A process was killed, probably for want of memory: try fewer with --workers. What is done stays."
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return mistakes
+
+
+def raise_mistakes(mistakes: dict[int, str]) -> None:
+    """Raise UserError if there are any."""
     if mistakes:
         more = f" {len(mistakes) - 1} more files have mistakes." if len(mistakes) > 1 else ""
-        raise UserError(f"{mistakes[0]}{more} Mend or remove them, and call this again: what is done stays.")
+        raise UserError(f"{min(mistakes.items())[1]}{more} Mend them, and call this again: what is done stays.")
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes had begun to write."""
+    for part in folder.rglob(".*.part"):
+        part.unlink()
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -136,8 +177,15 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
-def default_workers() -> int:
-    return os.cpu_count() or 1
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """The option `--workers`."""
+
+    def number(word: str) -> int:
+        if not word.isdecimal() or int(word) == 0:
+            raise argparse.ArgumentTypeError(f"{word} is not a number of processes")
+        return int(word)
+
+    parser.add_argument("--workers", type=number, default=os.cpu_count(), metavar="N", help="processes (one a core)")
 
 
 def _copy(path: Path, copy: Path, size: tuple[int, int]) -> None:
@@ -152,5 +200,10 @@ def _in_chunks(steps: range) -> Iterator[Iterable[int]]:
     return (steps[first : first + FRAMES_AT_ONCE] for first in range(0, len(steps), FRAMES_AT_ONCE))
 
 
-def _use_one_thread() -> None:
+def _begin_worker() -> None:
     torch.set_num_threads(1)
+    # Ctrl-C is the parent's to handle; where that can be said, a worker ends with its parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -3,7 +3,7 @@
 import csv
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import ActionLayout, Dataset
-from data.full_frames import read_frames, write_hdf5
+from data import ActionLayout, Dataset, Episode
+from data.full_frames import read_actions, read_frames, write_hdf5
 from envs import RecordedGameConfig
 from errors import UserError, near_matches
 from files import natural_order
@@ -23,6 +23,8 @@ from preparation.recordings import (
     finish_dataset,
     is_done,
     make_episode,
+    raise_mistakes,
+    remove_parts,
     run_jobs,
 )
 
@@ -49,11 +51,12 @@ def write_full_size(
     videos: list[Path], full_res: Path, game: RecordedGameConfig, size: tuple[int, int], num_workers: int
 ) -> None:
     """Write each video as an HDF5 file of frames in full size and actions; those that are there already stay."""
+    remove_parts(full_res)
     frames = sum(_count_frames(video) for video in videos if not (full_res / f"{video.stem}.hdf5").is_file())
-    check_space(full_res, int(1.1 * frames * 3 * math.prod(size)))
+    check_space(full_res, int(1.1 * frames * 3 * (math.prod(size) + math.prod(game.size))))
     full_res.mkdir(parents=True, exist_ok=True)
     jobs = [functools.partial(_to_hdf5, video, full_res / f"{video.stem}.hdf5", game, size) for video in videos]
-    run_jobs(jobs, "Reading videos", num_workers)
+    raise_mistakes(run_jobs(jobs, "Reading videos", num_workers))
 
 
 def write_episodes(
@@ -68,7 +71,7 @@ def write_episodes(
         path = Dataset(low_res / split).episode_path(counts[split])
         counts[split] += 1
         jobs.append(functools.partial(_to_episode, video, path, game))
-    run_jobs(jobs, "Reading videos", num_workers)
+    raise_mistakes(run_jobs(jobs, "Reading videos", num_workers))
     return {split: finish_dataset(low_res / split, count) for split, count in counts.items()}
 
 
@@ -88,7 +91,7 @@ def read_table(path: Path, layout: ActionLayout | None) -> Tensor:
                 raise UserError(f"{path} {what}.{near_matches(unknown[0] or '', known)}")
             if layout is None and not columns:
                 raise UserError(f"{path} needs a column action.")
-            rows = [[_number(row[name], name, path, reader.line_num) for name in columns] for row in reader]
+            rows = [_numbers(row, columns, path, reader.line_num) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     values = dict(zip(columns, np.array(rows, np.float64).reshape(len(rows), len(columns)).T, strict=True))
@@ -116,20 +119,25 @@ def read_video(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
 
 
 def _to_hdf5(video: Path, path: Path, game: RecordedGameConfig, size: tuple[int, int]) -> None:
-    if _is_newer(path, video) and tuple(read_frames(path, [0]).shape[2:]) == size:
-        return
     act = read_table(video.with_suffix(".csv"), game.actions)
+    if _is_newer(path, video) and tuple(read_frames(path, [0]).shape[2:]) == size and _equal(read_actions(path), act):
+        return
     with _naming_both(video, act):
         write_hdf5(path, read_video(video, size), act.numpy())
 
 
 def _to_episode(video: Path, path: Path, game: RecordedGameConfig) -> None:
-    if _is_newer(path, video) and is_done(path, video, (3, *game.size)):
-        return
     act = read_table(video.with_suffix(".csv"), game.actions)
+    if _is_newer(path, video) and is_done(path, video, (3, *game.size)) and _equal(Episode.load(path).act, act):
+        return
     with _naming_both(video, act):
         frames = [frame for frame, _ in zip(read_video(video, game.size), act, strict=True)]
     make_episode(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous(), act, video.name).save(path)
+
+
+def _equal(stored: Tensor, act: Tensor) -> bool:
+    """Whether stored actions are those that the table says now, by the layout as it is now."""
+    return stored.shape == act.shape and torch.equal(stored, act)
 
 
 @contextmanager
@@ -147,11 +155,22 @@ def _is_newer(path: Path, video: Path) -> bool:
     return path.is_file() and path.stat().st_mtime >= made_of
 
 
+def _numbers(row: dict[str, str | None], columns: Sequence[str], path: Path, line: int) -> list[float]:
+    if None in row:
+        raise UserError(f"{path}, line {line}: there are more cells than columns.")
+    return [_number(row[name], name, path, line) for name in columns]
+
+
 def _number(word: str | None, name: str, path: Path, line: int) -> float:
     try:
-        return float(word or 0)
+        number = float(word or 0)
+        is_good = math.isfinite(number) and (name != "action" or (number >= 0 and number.is_integer()))
     except ValueError:
-        raise UserError(f"{path}, line {line}: {name} is {word!r}, and should be a number.") from None
+        is_good = False
+    if not is_good:
+        kind = "the number of an action" if name == "action" else "a number"
+        raise UserError(f"{path}, line {line}: {name} is {word!r}, and should be {kind}.")
+    return number
 
 
 def _count_frames(video: Path) -> int:

@@ -99,11 +99,7 @@ class Rollouts:
         frames = torch.cat([to_unit_range(frame) for frame in (step.obs, *last, *history)])
         features, *others = self.policy.encode(frames).split(len(step.obs))
         final_features, watched = (others[0], others[1:]) if last else (features, others)
-        if step.dead.device.type == "cpu" and not step.dead.any():
-            # Nobody will ask. (Elsewhere, to know that would mean to wait for the device.)
-            final_value = torch.zeros(len(step.obs))
-        else:
-            _, final_value = self.policy.heads(self.policy.remember(final_features, hx_cx)[0])
+        _, final_value = self.policy.heads(self.policy.remember(final_features, hx_cx)[0])
         return features, self._remember_all(watched, len(step.obs)), final_value
 
     def _watch(self, history: Tensor | None, obs: Tensor) -> Memory:

@@ -91,7 +91,7 @@ class RunConfig:
     """How the run computes, and how long it goes on after collection.
 
     `gradient_checkpointing` trades time for memory; `offload_idle` keeps weights and optimizers of components that are
-    not at work in main memory.
+    not at work in main memory, in agents without a policy.
     """
 
     num_final_epochs: int
@@ -213,11 +213,17 @@ class TrainerConfig:
 
     def _check(self) -> None:
         has_upsampler = self.agent.get("upsampler") is not None
+        has_policy = self.agent.get("actor_critic") is not None
         if has_upsampler != (self.upsampler is not None):
             there, missing = ("agent.upsampler", "upsampler") if has_upsampler else ("upsampler", "agent.upsampler")
             raise UserError(f"{there} is set, but {missing} is not: an upsampler needs networks and a schedule.")
-        if self.agent.get("actor_critic") is None and self.static_dataset.path is None:
-            raise UserError("An agent without a policy cannot collect: set static_dataset.path to recordings.")
+        if has_upsampler and not self.agent.upsampler.get("upsampling_factor"):
+            raise UserError("agent.upsampler.upsampling_factor is missing: how many times larger its frames are.")
+        if (has_upsampler or not has_policy) and self.static_dataset.path is None:
+            lacks = "with an upsampler" if has_policy else "without a policy"
+            raise UserError(f"An agent {lacks} cannot collect: set static_dataset.path to recordings.")
+        if has_policy and self.run.offload_idle:
+            raise UserError("training.offload_idle=true is for agents without a policy, whose components work alone.")
         first, every = self.collect_train.first_epoch, self.evaluation.every
         if first.min > first.max:
             raise UserError(f"collection.train.first_epoch.min={first.min} is larger than its max={first.max}.")

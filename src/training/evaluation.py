@@ -38,7 +38,7 @@ def evaluate_world_model(
         if name == "actor_critic" or name not in parts.components:
             continue
         component = parts.components[name]
-        parts.make_room_for(name)
+        parts.make_room_for(name, is_trained=False)
         full = parts.experience.full.get("test") if name == "upsampler" else None
         chunks = chunk_episodes(replay.episode_lengths, length)
         batches = _batches(replay, full, chunks, component.training.batch_size, config.evaluation.max_batches, name)
@@ -56,7 +56,7 @@ def film(parts: Parts, config: TrainerConfig, replay: Replay | StoredReplay, pat
     num_steps = min(config.evaluation.video_steps, int(replay.episode_lengths.max()) - n)
     if num_steps < 1:
         return
-    parts.make_room_for("denoiser")
+    parts.make_room_for("denoiser", is_trained=False)
     batch = replay.gather(_choose_scenes(replay, n + num_steps)).to(parts.device)
     sampler = DiffusionSampler(parts.agent.denoiser, config.world_model_env.diffusion_sampler)
     given = batch.obs[:, :n]

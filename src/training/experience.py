@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from agent import Agent
-from data import Dataset, ExperienceStore, FullFrames, Segments, draw_segments, find_splits
+from data import ActionLayout, Dataset, ExperienceStore, FullFrames, Segments, draw_segments, find_splits
 from envs import RecordedGameConfig, frame_shape
 from errors import UserError
 from run.device import choose_device
+from run.ranks import Ranks
 from training.config import TrainerConfig
 from training.draws import Draws
 
@@ -27,7 +28,7 @@ class Experience:
     full: dict[str, FullFrames]
 
 
-def open_experience(config: TrainerConfig, train_path: Path, test_path: Path, device: torch.device) -> Experience:
+def open_experience(config: TrainerConfig, train_path: Path, test_path: Path, ranks: Ranks) -> Experience:
     """The run's own data sets in the named folders, or the static ones.
 
     Raises UserError for data sets that cannot be used, or whose frames do not have the size of the networks'.
@@ -35,7 +36,7 @@ def open_experience(config: TrainerConfig, train_path: Path, test_path: Path, de
     if config.static_dataset.path is None:
         expected_steps = config.collect_train.num_steps_total
         size = expected_steps * int(np.prod(frame_shape(config.env_train)))
-        train = ExperienceStore(Dataset(train_path), _replay_device(config, device, size), expected_steps)
+        train = ExperienceStore(Dataset(train_path), _replay_device(config, ranks, size), expected_steps)
         return Experience(train, Dataset(test_path), {})
     root = Path(config.static_dataset.path)
     train_path, test_path = find_splits(root)
@@ -43,7 +44,7 @@ def open_experience(config: TrainerConfig, train_path: Path, test_path: Path, de
     test = Dataset.open(test_path) if test_path.is_dir() else Dataset(test_path)
     _check_frames(config, train)
     size = train.num_steps * int(np.prod(frame_shape(config.env_train)))
-    store = ExperienceStore(train, _replay_device(config, device, size), train.num_steps)
+    store = ExperienceStore(train, _replay_device(config, ranks, size), train.num_steps)
     store.load()
     if config.upsampler is None:
         return Experience(store, test, {})
@@ -58,12 +59,19 @@ def count_actions(config: TrainerConfig, experience: Experience) -> int:
     train, actions = experience.train.dataset, _layout(config)
     first = train.load_episode(0).act
     if first.ndim == 2:
-        if actions is not None and actions.num_actions != first.size(1):
+        if actions is None:
+            raise UserError(
+                f"The actions in {train.directory} are multi-hot, and nothing says what their {first.size(1)} entries "
+                "are: choose a game that does, as env=csgo."
+            )
+        if actions.num_actions != first.size(1):
             raise UserError(
                 f"The actions in {train.directory} have {first.size(1)} entries, those of env.train.actions "
                 f"{actions.num_actions}: they were made for another game."
             )
         return first.size(1)
+    if actions is not None:
+        raise UserError(f"The actions in {train.directory} are numbers, without a layout: set env.train.actions=null.")
     largest = max(int(episode.act.max()) for episode in train.episodes())
     return config.static_dataset.num_actions or largest + 1
 
@@ -131,13 +139,13 @@ def _check_full_frames(config: TrainerConfig, full: FullFrames, folder: Path) ->
         )
 
 
-def _layout(config: TrainerConfig) -> object:
+def _layout(config: TrainerConfig) -> ActionLayout | None:
     return config.env_train.actions if isinstance(config.env_train, RecordedGameConfig) else None
 
 
-def _replay_device(config: TrainerConfig, device: torch.device, size: int) -> torch.device | None:
+def _replay_device(config: TrainerConfig, ranks: Ranks, size: int) -> torch.device | None:
     """Where frames of `size` bytes are kept; None where they stay on disk."""
-    name = config.run.replay_device
+    name, device = config.run.replay_device, ranks.device
     if name == "disk":
         if config.static_dataset.path is None:
             raise UserError("training.replay_device=disk is for static data sets: set static_dataset.path.")
@@ -147,5 +155,6 @@ def _replay_device(config: TrainerConfig, device: torch.device, size: int) -> to
     if device.type == "cuda" and size < REPLAY_SHARE_OF_MEMORY * torch.cuda.get_device_properties(device).total_memory:
         return device
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
-    is_large = config.static_dataset.path is not None and size > REPLAY_SHARE_OF_MEMORY * memory
+    # Each rank holds its own.
+    is_large = config.static_dataset.path is not None and ranks.world_size * size > REPLAY_SHARE_OF_MEMORY * memory
     return None if is_large else torch.device("cpu")

@@ -26,9 +26,6 @@ from training.draws import Draws
 from training.experience import Experience, count_actions, make_draws, open_experience
 from training.schedule import Schedule
 
-NEEDED_WITH = {"actor_critic": COMPONENTS}
-"""Components that another one works with while it is trained; the others work alone."""
-
 
 @dataclass
 class Parts:
@@ -52,14 +49,14 @@ class Parts:
     def test(self) -> Dataset:
         return self.experience.test
 
-    def make_room_for(self, *names: str) -> None:
-        """Have the named components on the device; with `training.offload_idle`, no others."""
+    def make_room_for(self, name: str, is_trained: bool = True) -> None:
+        """Have the named component on the device; with `training.offload_idle`, no other, and no idle optimizer."""
         if not self.offload_idle:
             return
-        wanted = {each for name in names for each in NEEDED_WITH.get(name, (name,))}
         # First out, then in.
-        for name, component in sorted(self.components.items(), key=lambda item: item[0] in wanted):
-            component.move_to(self.device if name in wanted else torch.device("cpu"), name in names)
+        for other, component in sorted(self.components.items(), key=lambda item: item[0] == name):
+            is_wanted = other == name
+            component.move_to(self.device if is_wanted else torch.device("cpu"), is_wanted and is_trained)
 
     def state_of_rank(self) -> dict[str, Any]:
         """What differs between ranks: random states, and the environments that the policy learns in."""
@@ -80,7 +77,7 @@ class Parts:
 def build_parts(config: TrainerConfig, folder: RunFolder, ranks: Ranks) -> Parts:
     """Make everything; raises UserError for an environment, data set or checkpoint that cannot be used."""
     device = ranks.device
-    experience = open_experience(config, folder.dataset("train"), folder.dataset("test"), device)
+    experience = open_experience(config, folder.dataset("train"), folder.dataset("test"), ranks)
     collect_train_env, collect_test_env = _make_collection_envs(config, ranks)
     if collect_train_env is not None:
         own_count = collect_train_env.num_actions

@@ -78,6 +78,7 @@ def test_many_steps_at_once_are_those_one_by_one() -> None:
         ({"keys": ("w", "w")}, "names w twice"),
         ({"keys": ("w",), "exclusive": (("w", "s"),)}, "has s in exclusive"),
         ({"keys": ("w",), "mouse_x": (1, 0)}, "mouse_x of the action layout has to ascend"),
+        ({"keys": ("w", "s"), "exclusive": ("w", "s")}, "exclusive of the action layout lists groups"),
         ({"keys": ("w",), "arrows": (1,)}, "arrows of the action layout are two numbers"),
     ],
 )

@@ -94,7 +94,15 @@ def assert_same_steps(ours: list[Step], theirs: list[Step]) -> None:
     ],
     ids=["lives", "truncated", "sticky", "pong", "gym"],
 )
-@pytest.mark.parametrize(("num_steps", "reseed_after"), [(0, 200), (1, 200), (150, 200), (451, 200), (451, 10**9)])
+@pytest.mark.parametrize(
+    ("num_steps", "reseed_after"),
+    [
+        (0, 200),
+        (1, 200),
+        (451, 200),
+        *[pytest.param(*case, marks=pytest.mark.slow) for case in ((150, 200), (451, 10**9))],
+    ],
+)
 def test_a_restored_environment_goes_on_the_same(
     config: AtariConfig | GymConfig, num_steps: int, reseed_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +115,22 @@ def test_a_restored_environment_goes_on_the_same(
     again = make_env(config, 3, seed=5, device=CPU)
     again.load_state_dict(state)
     assert_same_steps(play(again, 200, seed=1), theirs)
+
+
+def test_any_moment_can_be_restored() -> None:
+    """Also that at which a game was just begun, and those where games of different ages end at different times."""
+    config = GymConfig("tests/Shapes-v0", size=6)
+    env = make_env(config, 4, seed=5, device=CPU)
+    env.reset()
+    dice = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        env.step(torch.randint(env.num_actions, (4,), generator=dice))
+        again = make_env(config, 4, seed=5, device=CPU)
+        again.load_state_dict(env.state_dict())
+        state = env.state_dict()
+        theirs = play(env, 6, seed=1)
+        assert_same_steps(play(again, 6, seed=1), theirs)
+        env.load_state_dict(state)
 
 
 def test_seeds_make_games() -> None:

@@ -61,7 +61,7 @@ def test_denoiser_feeds_predictions_into_later_steps(denoiser: Denoiser) -> None
     batch, seen = make_batch(t=4), []
     denoiser.inner_model.register_forward_hook(lambda _, given, output: seen.append((*given, output)))
     denoiser(batch)
-    (noisy, c_noise, first_obs, _, output), (_, _, second_obs, _, _) = seen
+    (noisy, c_noise, first_obs, *_, output), (_, _, second_obs, *_) = seen
     history = second_obs * denoiser.config.sigma_data
     torch.testing.assert_close(first_obs * denoiser.config.sigma_data, batch.frames[:, :2].flatten(1, 2))
     torch.testing.assert_close(history[:, :3], batch.frames[:, 1])

@@ -70,7 +70,8 @@ def test_videos_in_one_size(videos: Path, tmp_path: Path) -> None:
     assert test.load_episode(0).obs.shape == (9, 3, 24, 32)
 
 
-def test_a_changed_table_is_read_again(videos: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_what_changed_is_read_again(videos: Path, tmp_path: Path) -> None:
     own = tmp_path / "videos"
     own.mkdir()
     for path in [*videos.glob("room_00.*"), *videos.glob("room_01.*")]:
@@ -84,6 +85,17 @@ def test_a_changed_table_is_read_again(videos: Path, tmp_path: Path) -> None:
     assert act[:, 0].tolist() == [1] * 9
     # Columns that are missing were never touched: a mouse that does not move.
     assert ROOM.actions.describe(act[0]) == "w"
+    # Another layout with as many entries.
+    layout = tmp_path / "mine.yaml"
+    layout.write_text((PROJECT / "config" / "env" / "room.yaml").read_text().replace("[w, a, s, d]", "[a, w, s, d]"))
+    arguments = (*arguments[:3], layout, *arguments[4:])
+    assert call("prepare_video.py", *arguments).returncode == 0
+    act = Dataset.open(tmp_path / "out" / "low_res" / "train").load_episode(0).act
+    assert act[:, :2].tolist() == [[0, 1]] * 9
+    # A video that is gone is not learnt from.
+    (own / "room_01.mp4").unlink()
+    result = call("prepare_video.py", *arguments)
+    assert "Episodes: 1 to train on" in result.stdout
 
 
 def test_every_frame_is_read_once_whatever_its_size(tmp_path: Path) -> None:
@@ -105,15 +117,22 @@ def test_tables(tmp_path: Path) -> None:
         ("w,x\n1,1\n", "a.csv has a column 'x', which is none of w, a, s, d, left click, mouse_x, mouse_y"),
         ("w,mose_x\n1,1\n", "Did you mean mouse_x"),
         ("w,a\n1,0\n1,yes\n", "a.csv, line 3: a is 'yes', and should be a number"),
+        ("mouse_x\nnan\n", "a.csv, line 2: mouse_x is 'nan', and should be a number"),
+        ("w\n1,0\n", "a.csv, line 2: there are more cells than columns"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=words):
             read_table(path, ROOM.actions)
+    for word in ("-1", "1.7", "nan"):
+        path.write_text(f"action\n{word}\n")
+        with pytest.raises(UserError, match=f"action is '{word}', and should be the number of an action"):
+            read_table(path, None)
     path.write_text("")
     with pytest.raises(UserError, match="needs a column action"):
         read_table(path, None)
 
 
+@pytest.mark.slow
 def test_mistakes(videos: Path, tmp_path: Path) -> None:
     own = tmp_path / "videos"
     own.mkdir()

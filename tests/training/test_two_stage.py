@@ -94,6 +94,7 @@ def test_where_data_and_idle_parts_are_changes_nothing(
     assert_same_weights(tmp_path / "run", finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", ["training.replay_device=auto", "training.replay_device=disk"])
 @pytest.mark.parametrize(("name", "updates"), [("denoiser", 2), ("upsampler", 4)])
 def test_a_stopped_run_goes_on_the_same(
@@ -205,6 +206,10 @@ def test_mistakes(data: Path, tmp_path: Path) -> None:
             (("env.train.actions.mouse_y=[0]",), "have 51 entries, those of env.train.actions 37"),
             (("upsampler=null",), "agent.upsampler is set, but upsampler is not"),
             (("static_dataset.path=null",), "An agent without a policy cannot collect: set static_dataset.path"),
+            (("env.train.actions=null",), "are multi-hot, and nothing says what their 51 entries are"),
+            (("env.train.size=[12]",), r"The size of csgo should be a height and a width: \[12\]"),
+            (("agent.upsampler.upsampling_factor=null",), "agent.upsampler.upsampling_factor is missing"),
+            (("env.train.actions.exclusive=[w,s]",), "exclusive of the action layout lists groups"),
             (("training.replay_device=nowhere",), "training.replay_device=nowhere is unknown"),
         )
     ):
@@ -212,6 +217,8 @@ def test_mistakes(data: Path, tmp_path: Path) -> None:
             make_trainer(tmp_path / f"run{number}", game=settings(data, *overrides), small=())
     with pytest.raises(UserError, match=r"training.replay_device=disk is for static data sets"):
         make_trainer(tmp_path / "atari", "training.replay_device=disk")
+    with pytest.raises(UserError, match=r"training.offload_idle=true is for agents without a policy"):
+        make_trainer(tmp_path / "other", "training.offload_idle=true")
 
 
 def test_the_same_data_without_full_size(data: Path, tmp_path: Path) -> None:
