@@ -5,18 +5,21 @@ python scripts/benchmark.py --only imagination --device cuda:0 --eager
 python scripts/benchmark.py --profile            # what an imagined rollout does, and that the host never waits in it
 
 Straightforward is float32 (TF32 on CUDA), eager, NCHW, batches assembled segment by segment from float32 frames.
-Needs PyTorch and NumPy alone; with ale-py and Gymnasium, the collection of experience is measured too.
+Needs PyTorch and NumPy alone; with ale-py and Gymnasium, the collection of experience is measured too, and with
+h5py the reading of full-size frames.
 """
 
 import argparse
 import copy
 import functools
+import importlib.util
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -28,7 +31,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from agent import Agent, AgentConfig
 from component import Component, Metrics, OptimizerConfig, TrainingConfig
-from data import Batch, Episode, Replay, draw_segments, segment_by_segment, to_unit_range
+from data import (
+    Batch,
+    Dataset,
+    Episode,
+    FullFrames,
+    Replay,
+    Segments,
+    draw_segments,
+    segment_by_segment,
+    to_unit_range,
+)
+from data.full_frames import FILE_ID, write_hdf5
 from envs import AtariConfig, WorldModelEnv, WorldModelEnvConfig, make_env
 from models.actor_critic import ActorCriticConfig
 from models.diffusion import DenoiserConfig, InnerModelConfig
@@ -42,6 +56,7 @@ from run.memory import keep_freed_memory
 from run.ranks import Ranks
 
 NUM_ACTIONS = 4
+FULL_SIZE = (150, 280)
 CONDITIONING, DENOISER_LENGTH, REW_END_LENGTH = 4, 6, 19
 
 
@@ -115,17 +130,21 @@ def main() -> None:
             results += measure(plain, default, sizes, device)
     print(table(results, sizes))
     rates = {}
-    if (arguments.only is None or "collection" in arguments.only) and has_emulator():
+    if (arguments.only is None or "collection" in arguments.only) and has("ale_py", "gymnasium"):
         rates = measure_collection(default, sizes, device)
         for name, rate in rates.items():
             print(f"{name}: {rate:,.0f} steps a second")
-    write(results, rates, default, sizes, device, arguments.output)
+    full_frames = None
+    if (arguments.only is None or "full_frames" in arguments.only) and has("h5py"):
+        full_frames = measure_full_frames(sizes)
+        print(f"batch of 4×3 full-size frames from HDF5: {duration(full_frames)}")
+    write(results, rates, full_frames, default, sizes, device, arguments.output)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
-    parser.add_argument("--only", nargs="+", choices=(*PARTS, "collection"), help="these parts alone")
+    parser.add_argument("--only", nargs="+", choices=(*PARTS, "collection", "full_frames"), help="these parts alone")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
     parser.add_argument("--eager", dest="compile", action="store_false", help="with training.compile=false")
     parser.add_argument("--profile", action="store_true", help="profile one imagined rollout instead")
@@ -362,13 +381,23 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.2f} ms"
 
 
-def has_emulator() -> bool:
-    try:
-        import ale_py  # noqa: F401
-        import gymnasium  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def has(*modules: str) -> bool:
+    return all(importlib.util.find_spec(module) is not None for module in modules)
+
+
+def measure_full_frames(sizes: Sizes) -> float:
+    """Seconds that an upsampler's batch takes to be read, from files that were read before."""
+    with tempfile.TemporaryDirectory() as folder:
+        dataset, length = Dataset(Path(folder) / "low_res"), 100
+        for number in range(4):
+            frames = np.random.default_rng(number).integers(0, 256, (length, *FULL_SIZE, 3), np.uint8)
+            write_hdf5(Path(folder) / "full_res" / f"{number}.hdf5", frames, np.zeros((length, 51)))
+            episode = make_episode(length, 8)
+            dataset.add_episode(replace(episode, info={FILE_ID: f"{number}.hdf5"}))
+        full, dice = FullFrames(Path(folder) / "full_res", dataset), np.random.default_rng(0)
+        segments = [Segments(np.arange(4), dice.integers(0, length - 3, 4), 3) for _ in range(sizes.batch_repeats)]
+        device = torch.device("cpu")
+        return statistics.median(time_once(lambda each=each: full.gather(each), device) for each in segments)
 
 
 def measure_collection(way: Way, sizes: Sizes, device: torch.device) -> dict[str, float]:
@@ -442,7 +471,13 @@ READS_ON_THE_HOST = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked
 
 
 def write(
-    results: list[Result], rates: dict[str, float], way: Way, sizes: Sizes, device: torch.device, output: Path
+    results: list[Result],
+    rates: dict[str, float],
+    full_frames: float | None,
+    way: Way,
+    sizes: Sizes,
+    device: torch.device,
+    output: Path,
 ) -> None:
     """The numbers as JSON, with what is needed to read them again later."""
     content = {
@@ -454,6 +489,7 @@ def write(
         "sizes": asdict(sizes),
         "results": [{**asdict(result), "ratio": result.ratio} for result in results],
         "steps_per_second": rates,
+        "full_frames_seconds": full_frames,
     }
     output.mkdir(parents=True, exist_ok=True)
     path = output / f"{file_name(device)}.json"

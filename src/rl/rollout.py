@@ -60,7 +60,7 @@ class Rollouts:
             obs, hx_cx = step.obs, _where(step.dead, fresh, hx_cx)
         observations, actions, values, final_values, steps, restart_hx_cx = zip(*rows, strict=True)
         self._obs, self._hx_cx = obs, hx_cx
-        _, last_value, _ = policy.predict(obs, hx_cx)
+        _, last_value = policy.heads(policy.remember(features, hx_cx)[0])
 
         rew, end, trunc = [torch.stack([getattr(step, name) for step in steps]) for name in ("rew", "end", "trunc")]
         dead, next_values = end | trunc, torch.stack([*values[1:], last_value])

@@ -1,6 +1,7 @@
 """Playing a two-stage world with keyboard and mouse: a real window under the dummy driver, with posted events."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -347,9 +348,46 @@ def test_published_weights_begin_at_their_spawn_places(hub: Path, tmp_path: Path
     assert quality.world_model_env.diffusion_sampler_upsampling.num_steps_denoising == 10
 
 
-def test_damaged_spawn_places_and_missing_files(hub: Path, tmp_path: Path) -> None:
-    import shutil
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
+
+@pytest.mark.parametrize("name", ["csgo", "CSGO", "27"])
+def test_published_weights_from_the_cache_by_the_door(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, name: str
+) -> None:
+    """What a download leaves, without network: a film of what recorded players did."""
+    from huggingface_hub import constants
+
+    import play as door
+
+    repository = tmp_path / "cache" / "models--eloialonso--diamond"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    shutil.copytree(hub, repository / "snapshots" / COMMIT)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(door, "PROJECT", tmp_path)
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", ["play.py", "--device", "cpu", "--pretrained", name, *arguments])
+        return door.main()
+
+    film = tmp_path / "film.mp4"
+    assert call("--video", str(film), "--steps", "3", "-r", "world_model_env=fast") == 0
+    assert film.stat().st_size > 1000
+    data = Dataset.open(tmp_path / "outputs" / "pretrained" / "csgo" / "dataset" / "rec_wm_replay")
+    assert data.num_steps == 3
+    capfd.readouterr()
+    assert call("-d", "--video", str(film), "--steps", "1") == 0
+    assert "Data sets: rec_wm_replay (1 episodes)" in capfd.readouterr().out
+    assert call("--benchmark", "1", "world_model_env=nonsense") == 2
+    assert "nonsense" in capfd.readouterr().err
+    with pytest.raises(SystemExit):
+        call("-d", "--video", str(film), "world_model_env=fast")
+    assert "it stands without -r, --benchmark and settings of imagination" in capfd.readouterr().err
+
+
+def test_damaged_spawn_places_and_missing_files(hub: Path, tmp_path: Path) -> None:
     root = tmp_path / "hub"
     shutil.copytree(hub, root)
     for number in range(3):

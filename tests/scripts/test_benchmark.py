@@ -72,13 +72,24 @@ def test_benchmark_needs_torch_and_numpy_alone(tmp_path: Path) -> None:
         assert (each["tflop"] > 0) == (each["eager_gb_moved"] > 0) == ("batch of" not in each["name"])
         assert each["name"] in result.stdout
     assert content["steps_per_second"] == {}
+    assert content["full_frames_seconds"] is None
     assert "whole update" in result.stdout
     assert "Updates of a full Atari 100k run at this pace: " in result.stdout
 
 
 def test_collection_is_measured_where_the_emulator_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = load_script("benchmark")
-    options = ["--quick", "--eager", "--only", "collection", "--output", str(tmp_path), "--device", "cpu"]
+    options = [
+        "--quick",
+        "--eager",
+        "--only",
+        "collection",
+        "full_frames",
+        "--output",
+        str(tmp_path),
+        "--device",
+        "cpu",
+    ]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *options])
     benchmark.main()
     (path,) = tmp_path.glob("*.json")
@@ -89,6 +100,7 @@ def test_collection_is_measured_where_the_emulator_is(tmp_path: Path, monkeypatc
         "emulators alone, 32 environments",
     }
     assert min(rates.values()) > 0
+    assert json.loads(path.read_text())["full_frames_seconds"] > 0
 
 
 def test_the_networks_are_the_default_ones() -> None:
