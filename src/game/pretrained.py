@@ -45,13 +45,13 @@ def load_pretrained(game: str, local_copy: Path | None, outputs: Path, overrides
 
 def _load_csgo(local_copy: Path | None, outputs: Path, overrides: Sequence[str]) -> Source:
     """The two-stage world of CS:GO and its spawn places; what its actions mean is in config/env/csgo.yaml."""
-    root = _snapshot() if local_copy is None else local_copy
-    find = _from_local_copy(root)
+    find = _from_hub if local_copy is None else _from_local_copy(local_copy)
     weights, agent = find("csgo/model/csgo.pt"), find("csgo/config/agent/csgo.yaml")
     settings = OmegaConf.create({"agent": load_yaml(agent), "env": load_yaml(PROJECT / "config" / "env" / "csgo.yaml")})
     config = override(settings, overrides if _names_sampler(overrides) else ["world_model_env=fast", *overrides])
     source = make_source(pretrained_folder(outputs, CSGO), weights, read_weights(weights), config)
-    return replace(source, spawn=root / "csgo" / "spawn")
+    root = _snapshot_of_spawns() if local_copy is None else local_copy
+    return replace(source, spawn=root / CSGO / "spawn")
 
 
 def _names_sampler(overrides: Sequence[str]) -> bool:
@@ -101,9 +101,10 @@ def _from_hub(name: str) -> Path:
     return Path(_fetch(name, functools.partial(hf_hub_download, REPOSITORY, name)))
 
 
-def _snapshot() -> Path:
-    """The part of the repository that the world of CS:GO is in."""
-    return Path(_fetch("csgo", functools.partial(snapshot_download, REPOSITORY, allow_patterns=f"{CSGO}/*")))
+def _snapshot_of_spawns() -> Path:
+    """A copy of the repository with the places to begin in."""
+    name = f"{CSGO}/spawn"
+    return Path(_fetch(name, functools.partial(snapshot_download, REPOSITORY, allow_patterns=f"{name}/*")))
 
 
 def _fetch(name: str, download: Callable[..., str]) -> str:

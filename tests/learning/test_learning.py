@@ -20,13 +20,13 @@ pytestmark = pytest.mark.slow
 SHARE_OF_THE_WAY, FIDELITY, NUM_IMAGINED_STEPS = 0.85, 0.95, 200
 
 
-@pytest.fixture(scope="module", params=[0, 1])
-def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run of the ordinary command line with the settings of `config/experiment/tiny.yaml`."""
     folder = tmp_path_factory.mktemp("learning") / "run"
     game = ["env=gym", "env.train.id=pixel_game:Chase-v0", "+experiment=tiny", "common.device=cpu"]
     started = time.monotonic()
-    command = runs.command(*game, f"common.seed={request.param}", f"hydra.run.dir={folder}")
+    command = runs.command(*game, "common.seed=0", f"hydra.run.dir={folder}")
     result = runs.run(command, timeout=1200, OMP_NUM_THREADS="2")
     assert result.returncode == 0, result.stderr
     print(f"trained in {time.monotonic() - started:.0f} s\n{result.stdout}")
