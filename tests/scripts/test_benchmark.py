@@ -52,6 +52,7 @@ def run_alone(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_benchmark_needs_torch_and_numpy_alone(tmp_path: Path) -> None:
     result = run_alone("--quick", "--eager", "--output", tmp_path, "--device", "cpu")
     assert result.returncode == 0, result.stderr
@@ -127,6 +128,7 @@ def test_both_ways_draw_the_same_batches() -> None:
     assert (plain.frames[~plain.mask_padding] == 0).all()
 
 
+@pytest.mark.slow
 def test_no_value_is_read_on_the_host_in_a_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     benchmark = load_script("benchmark")
     options = ["--quick", "--eager", "--profile", "--output", str(tmp_path), "--device", "cpu"]

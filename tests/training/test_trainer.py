@@ -153,6 +153,7 @@ def test_components_can_start_late(tmp_path: Path) -> None:
     assert values(folder, "actor_critic/train/num_updates") == {3: 4, 4: 7}
 
 
+@pytest.mark.slow
 def test_first_collection_goes_on_until_rewards_are_seen(tmp_path: Path) -> None:
     more = ["collection.train.first_epoch.max=60", "collection.train.first_epoch.threshold_rew=1000"]
     folder = train(tmp_path / "many", *more).folder.path
@@ -172,6 +173,7 @@ def test_several_environments_collect(tmp_path: Path) -> None:
     assert set(values(folder, "collection/test/return_mean")) == {2, 4}
 
 
+@pytest.mark.slow
 def test_best_weights_are_those_of_the_best_return(tmp_path: Path) -> None:
     settings = ["evaluation.every=1", "checkpointing.save_agent_every=1", "collection.test.num_final_episodes=0"]
     folder = train(tmp_path / "run", *settings, game=runs.CHASE).folder
@@ -203,11 +205,13 @@ def test_compiled_training_is_the_same_within_rounding(tmp_path: Path, capsys: p
     assert capsys.readouterr().out.count("The networks compile at their first use") == 1
 
 
+@pytest.mark.slow
 def test_seeds_make_runs(finished: Path, tmp_path: Path) -> None:
     other = train(tmp_path / "run", "common.seed=4").folder.path
     assert runs.metrics(other) != runs.metrics(finished)
 
 
+@pytest.mark.slow
 def test_an_interrupted_trainer_goes_on(finished: Path, tmp_path: Path) -> None:
     """Stopped after 5 updates in all; the slow tests do the same to whole processes, at random moments."""
     trainer = make_trainer(tmp_path / "run")

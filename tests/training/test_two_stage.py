@@ -78,6 +78,7 @@ def test_both_stages_are_trained_and_evaluated(finished: Path) -> None:
     assert (finished / "media" / "curves.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [
