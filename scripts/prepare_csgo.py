@@ -18,7 +18,7 @@ sys.path.insert(0, str(PROJECT / "src"))
 from envs import ENV_TARGETS
 from envs.recorded import load_recorded_game
 from preparation.archives import unpack
-from preparation.recordings import add_workers, write_small_copies
+from preparation.recordings import add_options, write_small_copies
 from run.config import register_resolvers
 from run.door import explain
 
@@ -50,11 +50,8 @@ def parse_arguments() -> argparse.Namespace:
     tars.add_argument("--keep-tars", dest="removes", action="store_false", help="keep the archives (default)")
     tars.add_argument("--remove-tars", dest="removes", action="store_true", help="remove each when it is unpacked")
     parser.set_defaults(removes=False)
-    parser.add_argument(
-        "--test-list", type=Path, metavar="FILE", help="names of the test recordings, a line each (every eleventh)"
-    )
     parser.add_argument("--env", default="csgo", metavar="NAME", help="file in config/env with the frames' size (csgo)")
-    add_workers(parser)
+    add_options(parser)
     return parser.parse_args()
 
 

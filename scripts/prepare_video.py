@@ -18,7 +18,7 @@ sys.path.insert(0, str(PROJECT / "src"))
 from envs import ENV_TARGETS, RecordedGameConfig
 from envs.recorded import load_recorded_game
 from errors import UserError
-from preparation.recordings import add_workers, write_small_copies
+from preparation.recordings import add_options, write_small_copies
 from preparation.videos import list_videos, write_episodes, write_full_size
 from run.config import register_resolvers
 from run.door import explain
@@ -63,10 +63,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder of the data set")
     parser.add_argument("--env", required=True, metavar="GAME", help="file in config/env, or path of one")
     parser.add_argument("--full-size", type=size, metavar="HxW", help="also keep frames of this height and width")
-    parser.add_argument(
-        "--test-list", type=Path, metavar="FILE", help="names of the test videos, a line each (every eleventh)"
-    )
-    add_workers(parser)
+    add_options(parser)
     return parser.parse_args()
 
 

@@ -7,9 +7,9 @@ from dataclasses import fields, replace
 
 from omegaconf import OmegaConf
 
-from envs import EnvConfig, RecordedGameConfig
+from envs import EnvConfig, RecordedGameConfig, action_layout
 from game.benchmark import measure
-from game.build import PlayConfig, action_names, build_play_env, game_layout
+from game.build import PlayConfig, action_names, build_play_env
 from game.dataset_env import DatasetEnv, open_datasets
 from game.film import make_film
 from game.options import ASK, read_arguments
@@ -74,7 +74,7 @@ def browse(arguments: argparse.Namespace) -> int:
         paths, env = list_datasets(folder, config), env_config(config.env.train)
     datasets = open_datasets(paths)
     print(f"Data sets: {', '.join(f'{name} ({data.num_episodes} episodes)' for name, data in datasets.items())}")
-    playable = DatasetEnv(datasets, action_names(env), game_layout(env))
+    playable = DatasetEnv(datasets, action_names(env), action_layout(env))
     if arguments.video is not None:
         playable.press("space")
     show(playable, str(folder), arguments, env)

@@ -35,7 +35,10 @@ GREY_LEVEL = 2 / 255
 
 @pytest.fixture(scope="module")
 def recorded(reference_dir: Path) -> dict[str, Any]:
-    path = reference_dir / "atari_small.pt"
+    return read_recorded(reference_dir / "atari_small.pt")
+
+
+def read_recorded(path: Path) -> dict[str, Any]:
     if not path.is_file():
         pytest.skip(f"{path} is absent")
     return load_tensors(path)
@@ -263,10 +266,7 @@ def batch_of(given: dict[str, Any]) -> Batch:
 
 @pytest.fixture(scope="module")
 def two_stages(reference_dir: Path) -> dict[str, Any]:
-    path = reference_dir / "csgo_small.pt"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
-    return load_tensors(path)
+    return read_recorded(reference_dir / "csgo_small.pt")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,15 @@
 import torch
 
 from data import ActionLayout
-from envs.config import AtariConfig, EnvConfig, GymConfig, RecordedGameConfig, WorldModelEnvConfig, frame_shape
+from envs.config import (
+    AtariConfig,
+    EnvConfig,
+    GymConfig,
+    RecordedGameConfig,
+    WorldModelEnvConfig,
+    action_layout,
+    frame_shape,
+)
 from envs.real_env import RealEnv
 from envs.world_model_env import WorldModelEnv
 from errors import UserError
@@ -18,6 +26,7 @@ __all__ = [
     "RecordedGameConfig",
     "WorldModelEnv",
     "WorldModelEnvConfig",
+    "action_layout",
     "frame_shape",
     "make_env",
 ]

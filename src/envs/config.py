@@ -63,6 +63,11 @@ def frame_shape(config: EnvConfig) -> tuple[int, int, int]:
     return 3, height, width
 
 
+def action_layout(config: EnvConfig) -> ActionLayout | None:
+    """What the entries of a game's multi-hot actions mean; None where its actions are numbered."""
+    return config.actions if isinstance(config, RecordedGameConfig) else None
+
+
 @dataclass(frozen=True)
 class WorldModelEnvConfig:
     """Steps until truncation, how many batches of starts are made ready at once, and the sampler of frames.

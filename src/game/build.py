@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from agent import Agent
-from data import ActionLayout
-from envs import EnvConfig, RealEnv, RecordedGameConfig, WorldModelEnv, make_env
+from envs import EnvConfig, RealEnv, RecordedGameConfig, WorldModelEnv, action_layout, make_env
 from errors import UserError
 from game.keys import ActionKeys
 from game.layout_keys import LayoutKeys
@@ -86,7 +85,7 @@ def _choose_controller(config: PlayConfig, agent: Agent) -> str:
 
 
 def _make_keys(worlds: list[World], source: Source) -> ActionKeys | LayoutKeys:
-    layout = game_layout(source.env_test)
+    layout = action_layout(source.env_test)
     if layout is not None:
         if layout.num_actions != source.num_actions:
             raise UserError(
@@ -96,11 +95,6 @@ def _make_keys(worlds: list[World], source: Source) -> ActionKeys | LayoutKeys:
         return LayoutKeys(layout)
     real = next((world.env for world in worlds if isinstance(world.env, RealEnv)), None)
     return ActionKeys(real.action_names if real is not None else tuple(map(str, range(source.num_actions))))
-
-
-def game_layout(config: EnvConfig) -> ActionLayout | None:
-    """What multi-hot actions of a game mean; None where its actions are numbered."""
-    return config.actions if isinstance(config, RecordedGameConfig) else None
 
 
 def action_names(config: EnvConfig) -> tuple[str, ...]:

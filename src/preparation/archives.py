@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from errors import UserError
 from files import natural_order, write_atomically
-from preparation.recordings import check_space, raise_mistakes, remove_parts, run_jobs
+from preparation.recordings import check_space, existing_parent, raise_mistakes, remove_parts, run_jobs
 
 SMALL_SHARE = 0.06
 """Bytes of a small copy for each byte of a recording: 30×56 of 150×280 pixels, and some room."""
@@ -72,17 +72,10 @@ def _bytes_needed(tars: list[Path], full_res: Path, removes: bool, num_workers: 
     sizes = [tar.stat().st_size for tar in tars]
     there = [sum(path.stat().st_size for path in (full_res / _stem(tar)).glob("*.hdf5")) for tar in tars]
     missing = [max(0, size - done) for size, done in zip(sizes, there, strict=True)]
-    if removes and tars and tars[0].stat().st_dev == _disk(full_res):
+    if removes and tars and tars[0].stat().st_dev == existing_parent(full_res).stat().st_dev:
         # Each archive makes room for its files; only those at work lie there twice.
         missing = sorted(missing)[-num_workers:]
     return int(sum(missing) + SMALL_SHARE * sum(sizes))
-
-
-def _disk(folder: Path) -> int:
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    return there.stat().st_dev
 
 
 def _is_there(path: Path, size: int) -> bool:

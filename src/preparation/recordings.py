@@ -75,15 +75,11 @@ def write_small_copies(
     test_names = choose_test_names([path.name for path in paths], test_list)
     remove_parts(low_res)
     while paths:
-        jobs, num_episodes = [], {"train": 0, "test": 0}
-        for path in paths:
-            split = "test" if path.name in test_names else "train"
-            episode = Dataset(low_res / split).episode_path(num_episodes[split])
-            num_episodes[split] += 1
-            jobs.append(functools.partial(_copy, path, episode, size))
+        copies, num_episodes = place_episodes(low_res, [path.name for path in paths], test_names)
+        jobs = [functools.partial(_copy, path, copy, size) for path, copy in zip(paths, copies, strict=True)]
         mistakes = run_jobs(jobs, "Making small copies", num_workers)
         if not mistakes:
-            return {split: finish_dataset(low_res / split, count) for split, count in num_episodes.items()}
+            return finish_datasets(low_res, num_episodes)
         # Without them, those behind them move up.
         paths = [path for index, path in enumerate(paths) if index not in mistakes]
         for words in mistakes.values():
@@ -91,18 +87,29 @@ def write_small_copies(
     raise UserError(f"No recording in {full_res} can be read.")
 
 
-def finish_dataset(directory: Path, num_episodes: int) -> int:
-    """Count the episodes that were written, and no others; returns their number."""
-    for path in directory.glob("*/*/*/*.pt"):
-        if int(path.stem) >= num_episodes:
-            path.unlink()
-    (directory / "info.pt").unlink(missing_ok=True)
-    dataset = Dataset.open_if_any(directory) if num_episodes > 0 else None
-    if dataset is None:
-        return 0
-    dataset.is_static = True
-    dataset.save_info()
-    return dataset.num_episodes
+def place_episodes(low_res: Path, names: list[str], test_names: set[str]) -> tuple[list[Path], dict[str, int]]:
+    """Where the episode of each recording lies, and how many each split has."""
+    paths, num_episodes = [], {"train": 0, "test": 0}
+    for name in names:
+        split = "test" if name in test_names else "train"
+        paths.append(Dataset(low_res / split).episode_path(num_episodes[split]))
+        num_episodes[split] += 1
+    return paths, num_episodes
+
+
+def finish_datasets(low_res: Path, num_episodes: dict[str, int]) -> dict[str, int]:
+    """Count the episodes that were written in each split, and remove others; returns their numbers."""
+    for split, count in num_episodes.items():
+        directory = low_res / split
+        for path in directory.glob("*/*/*/*.pt"):
+            if int(path.stem) >= count:
+                path.unlink()
+        (directory / "info.pt").unlink(missing_ok=True)
+        dataset = Dataset.open_if_any(directory)
+        if dataset is not None:
+            dataset.is_static = True
+            dataset.save_info()
+    return num_episodes
 
 
 def make_episode(frames: Tensor, act: Tensor, name: str) -> Episode:
@@ -167,24 +174,30 @@ def remove_parts(folder: Path) -> None:
 
 def check_space(folder: Path, needed: int) -> None:
     """Raise UserError when the disk of a folder, which may not exist yet, has less than `needed` bytes left."""
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(existing_parent(folder)).free
     if needed > free:
         raise UserError(
             f"The disk is too full: {folder} needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there."
         )
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """The option `--workers`."""
+def existing_parent(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    there = folder.absolute()
+    return next(each for each in (there, *there.parents) if each.exists())
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What every preparation can be told: `--test-list` and `--workers`."""
 
     def number(word: str) -> int:
         if not word.isdecimal() or int(word) == 0:
             raise argparse.ArgumentTypeError(f"{word} is not a number of processes")
         return int(word)
 
+    parser.add_argument(
+        "--test-list", type=Path, metavar="FILE", help="names of the test recordings, a line each (every eleventh)"
+    )
     parser.add_argument("--workers", type=number, default=os.cpu_count(), metavar="N", help="processes (one a core)")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import ActionLayout, Dataset, Episode
+from data import ActionLayout, Episode
 from data.full_frames import read_actions, read_frames, write_hdf5
 from envs import RecordedGameConfig
 from errors import UserError, near_matches
@@ -20,9 +20,10 @@ from files import natural_order
 from preparation.recordings import (
     check_space,
     choose_test_names,
-    finish_dataset,
+    finish_datasets,
     is_done,
     make_episode,
+    place_episodes,
     raise_mistakes,
     remove_parts,
     run_jobs,
@@ -65,14 +66,11 @@ def write_episodes(
     """Write each video as an episode of small frames, without full-size ones; returns how many each split has."""
     check_space(low_res, int(1.1 * sum(map(_count_frames, videos)) * 3 * math.prod(game.size)))
     test_names = choose_test_names([video.name for video in videos], test_list)
-    jobs, counts = [], {"train": 0, "test": 0}
-    for video in videos:
-        split = "test" if video.name in test_names else "train"
-        path = Dataset(low_res / split).episode_path(counts[split])
-        counts[split] += 1
-        jobs.append(functools.partial(_to_episode, video, path, game))
+    remove_parts(low_res)
+    paths, num_episodes = place_episodes(low_res, [video.name for video in videos], test_names)
+    jobs = [functools.partial(_to_episode, video, path, game) for video, path in zip(videos, paths, strict=True)]
     raise_mistakes(run_jobs(jobs, "Reading videos", num_workers))
-    return {split: finish_dataset(low_res / split, count) for split, count in counts.items()}
+    return finish_datasets(low_res, num_episodes)
 
 
 def read_table(path: Path, layout: ActionLayout | None) -> Tensor:
@@ -120,7 +118,7 @@ def read_video(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
 
 def _to_hdf5(video: Path, path: Path, game: RecordedGameConfig, size: tuple[int, int]) -> None:
     act = read_table(video.with_suffix(".csv"), game.actions)
-    if _is_newer(path, video) and tuple(read_frames(path, [0]).shape[2:]) == size and _equal(read_actions(path), act):
+    if _is_recorded(path, video, size, act):
         return
     with _naming_both(video, act):
         write_hdf5(path, read_video(video, size), act.numpy())
@@ -133,6 +131,18 @@ def _to_episode(video: Path, path: Path, game: RecordedGameConfig) -> None:
     with _naming_both(video, act):
         frames = [frame for frame, _ in zip(read_video(video, game.size), act, strict=True)]
     make_episode(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous(), act, video.name).save(path)
+
+
+def _is_recorded(path: Path, video: Path, size: tuple[int, int], act: Tensor) -> bool:
+    """Whether a whole HDF5 file is there that was made of the video and its table as they are."""
+    try:
+        return (
+            _is_newer(path, video)
+            and tuple(read_frames(path, [0]).shape[2:]) == size
+            and _equal(read_actions(path), act)
+        )
+    except UserError:
+        return False
 
 
 def _equal(stored: Tensor, act: Tensor) -> bool:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from agent import Agent
-from data import ActionLayout, Dataset, ExperienceStore, FullFrames, Segments, draw_segments, find_splits
-from envs import RecordedGameConfig, frame_shape
+from data import Dataset, ExperienceStore, FullFrames, Segments, draw_segments, find_splits
+from envs import RecordedGameConfig, action_layout, frame_shape
 from errors import UserError
 from run.device import choose_device
 from run.ranks import Ranks
@@ -56,7 +56,7 @@ def open_experience(config: TrainerConfig, train_path: Path, test_path: Path, ra
 
 def count_actions(config: TrainerConfig, experience: Experience) -> int:
     """How many actions the static data has, or entries of a multi-hot one."""
-    train, actions = experience.train.dataset, _layout(config)
+    train, actions = experience.train.dataset, action_layout(config.env_train)
     first = train.load_episode(0).act
     if first.ndim == 2:
         if actions is None:
@@ -137,10 +137,6 @@ def _check_full_frames(config: TrainerConfig, full: FullFrames, folder: Path) ->
             f"The frames in {folder} are {shape}, but the upsampler makes them {factor} times as large as {small}: "
             "set agent.upsampler.upsampling_factor, or env.train.size."
         )
-
-
-def _layout(config: TrainerConfig) -> ActionLayout | None:
-    return config.env_train.actions if isinstance(config.env_train, RecordedGameConfig) else None
 
 
 def _replay_device(config: TrainerConfig, ranks: Ranks, size: int) -> torch.device | None:

@@ -191,6 +191,14 @@ def test_random_and_replay(shared_run: RunFolder) -> None:
     assert (env.now.obs[0] == env._drawn.obs[-1]).all()
 
 
+def test_a_recording_can_be_handed_to_after_a_reset_by_a_person(shared_run: RunFolder) -> None:
+    env = make(shared_run.path, controller="replay", env="test")
+    for key in ("m", "return", "m"):
+        env.press(key)
+    env.step()
+    assert env.now.act == int(env._drawn.acts[0])
+
+
 def test_imagination_begins_with_the_drawn_starts_in_order(shared_run: RunFolder) -> None:
     env = make(shared_run.path, horizon=2)
     for _ in range(25):

@@ -92,6 +92,10 @@ def test_what_changed_is_read_again(videos: Path, tmp_path: Path) -> None:
     assert call("prepare_video.py", *arguments).returncode == 0
     act = Dataset.open(tmp_path / "out" / "low_res" / "train").load_episode(0).act
     assert act[:, :2].tolist() == [[0, 1]] * 9
+    # A recording that is damaged is made again.
+    (tmp_path / "out" / "full_res" / "room_00.hdf5").write_bytes(b"no HDF5")
+    assert call("prepare_video.py", *arguments).returncode == 0
+    assert len(read_actions(tmp_path / "out" / "full_res" / "room_00.hdf5")) == 9
     # A video that is gone is not learnt from.
     (own / "room_01.mp4").unlink()
     result = call("prepare_video.py", *arguments)

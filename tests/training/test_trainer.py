@@ -18,14 +18,6 @@ from training.schedule import Schedule
 from training_helpers import compose, make_trainer, train
 
 
-@pytest.fixture(autouse=True)
-def _signals_come_back():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("finished") / "run").folder.path
