@@ -1,5 +1,6 @@
 """The agent: the named networks of a run, and the file that holds their weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,8 +9,8 @@ from torch import Tensor, nn
 
 from errors import UserError
 from files import load_tensors, save_tensors
-from models.actor_critic import ActorCritic, ActorCriticConfig
-from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
+from models.actor_critic import ActorCritic, ActorCriticConfig, ActorCriticLossConfig
+from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig, SigmaDistributionConfig
 from models.rew_end_model import RewEndModel, RewEndModelConfig
 
 COMPONENTS = ("denoiser", "upsampler", "rew_end_model", "actor_critic")
@@ -51,12 +52,20 @@ AGENT_TARGETS: dict[str, type] = {
 class Agent(nn.Module):
     """A denoiser, and what else there is: upsampler, reward and termination model, actor-critic."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        sigma_distributions: Mapping[str, SigmaDistributionConfig] | None = None,
+        actor_critic_loss: ActorCriticLossConfig | None = None,
+    ) -> None:
+        """`sigma_distributions`: the noise levels in training of the components named there. None: the defaults."""
         super().__init__()
-        kinds = {"denoiser": Denoiser, "upsampler": Denoiser, "rew_end_model": RewEndModel, "actor_critic": ActorCritic}
-        for name in COMPONENTS:
-            own = getattr(config, name)
-            self.add_module(name, None if own is None else kinds[name](own))
+        levels = sigma_distributions or {}
+        upsampler, rew_end_model, actor_critic = config.upsampler, config.rew_end_model, config.actor_critic
+        self.denoiser = Denoiser(config.denoiser, levels.get("denoiser"))
+        self.upsampler = None if upsampler is None else Denoiser(upsampler, levels.get("upsampler"))
+        self.rew_end_model = None if rew_end_model is None else RewEndModel(rew_end_model)
+        self.actor_critic = None if actor_critic is None else ActorCritic(actor_critic, actor_critic_loss)
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -66,13 +75,7 @@ class Agent(nn.Module):
     @property
     def large_networks(self) -> list[nn.Module]:
         """The parts that most of the work is in: worth compiling."""
-        inside = {
-            "denoiser": "inner_model",
-            "upsampler": "inner_model",
-            "rew_end_model": "encoder",
-            "actor_critic": "encoder",
-        }
-        return [getattr(getattr(self, name), inside[name]) for name in self.components]
+        return [getattr(self, name).network_to_compile for name in self.components]
 
     def save(self, path: Path) -> None:
         """Write a flat dictionary `<component>.<parameter>` of tensors, atomically."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from agent import Agent
 from data import Batch
 from files import load_tensors
-from models.actor_critic import Experience
+from models.actor_critic import Rollout
 from models.diffusion import InnerModel, InnerModelConfig
 from run.compiled import compile_networks
 from run.device import autocast
@@ -47,18 +47,18 @@ def losses(recorded: dict[str, Any]) -> dict[str, Callable[[Agent], Tensor]]:
         return agent.rew_end_model(batch_of(recorded["rew_end_model"]["loss"]))[0]
 
     def actor_critic(agent: Agent) -> Tensor:
-        return agent.actor_critic(make_experience(batch_of(recorded["rew_end_model"]["loss"]), agent))[0]
+        return agent.actor_critic(make_rollout(batch_of(recorded["rew_end_model"]["loss"]), agent))[0]
 
     return {"denoiser": denoiser, "rew_end_model": rew_end_model, "actor_critic": actor_critic}
 
 
-def make_experience(batch: Batch, agent: Agent) -> Experience:
+def make_rollout(batch: Batch, agent: Agent) -> Rollout:
     dice = torch.Generator().manual_seed(0)
     obs, act = batch.obs.movedim(1, 0), batch.act.T.contiguous()
     t, b = act.shape
     memory, fresh = agent.actor_critic.initial_memory(b), torch.zeros(t, b, agent.actor_critic.config.lstm_dim)
     restarted = torch.rand(t, b, generator=dice) < 0.3
-    return Experience(obs, act, torch.randn(t, b, generator=dice), memory, restarted, (fresh, fresh))
+    return Rollout(obs, act, torch.randn(t, b, generator=dice), memory, restarted, (fresh, fresh))
 
 
 def loss_and_gradient(module: nn.Module, loss: Tensor) -> tuple[float, Tensor]:

@@ -47,7 +47,8 @@ def read_recorded(path: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def agent(recorded: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Agent:
     """The recorded agent, taken over through the checkpoint file that a user would load."""
-    agent = Agent(agent_config(recorded["config"])).eval()
+    levels = SigmaDistributionConfig(**recorded["denoiser"]["loss"]["sigma_distribution"])
+    agent = Agent(agent_config(recorded["config"]), {"denoiser": levels}).eval()
     path = tmp_path_factory.mktemp("reference") / "agent.pt"
     torch.save(recorded["state_dict"], path)
     agent.load(path)
@@ -88,7 +89,7 @@ def assert_same_frames(ours: Tensor, theirs: Tensor) -> None:
 
 
 def test_conditioners(agent: Agent, recorded: dict[str, Any]) -> None:
-    scales = agent.denoiser.conditioners(recorded["denoiser"]["sigma"])
+    scales = agent.denoiser.parameterisation.conditioners(recorded["denoiser"]["sigma"])
     for name in ("c_in", "c_out", "c_skip", "c_noise"):
         assert_close(getattr(scales, name).flatten(), recorded["denoiser"][name])
 
@@ -96,18 +97,16 @@ def test_conditioners(agent: Agent, recorded: dict[str, Any]) -> None:
 @torch.no_grad()
 def test_denoiser_forward(agent: Agent, recorded: dict[str, Any]) -> None:
     given, denoiser = recorded["denoiser"]["forward"], agent.denoiser
-    scales, obs = denoiser.conditioners(given["sigma"]), given["obs"].flatten(1, 2)
-    output = denoiser._model_output(given["noisy_next_obs"], obs, given["act"], scales, None)
+    scales, obs = denoiser.parameterisation.conditioners(given["sigma"]), given["obs"].flatten(1, 2)
+    output = denoiser.network_output(given["noisy_next_obs"], scales, obs, given["act"])
     assert_close(output, given["model_output"])
-    before = scales.c_skip * given["noisy_next_obs"] + scales.c_out * output
-    assert_close(before, given["denoised_before_quantization"])
+    assert_close(scales.denoised(given["noisy_next_obs"], output), given["denoised_before_quantization"])
     denoised = denoiser.denoise(given["noisy_next_obs"], given["sigma"], given["obs"], given["act"])
     assert_same_frames(denoised, given["denoised"])
 
 
 def test_denoiser_loss_and_gradients(agent: Agent, recorded: dict[str, Any]) -> None:
     given, denoiser = recorded["denoiser"]["loss"], agent.denoiser
-    denoiser.sigma_distribution = SigmaDistributionConfig(**given["sigma_distribution"])
     steps = zip(given["sigma_log_normal_draws"], given["offset_draws"], given["noise_draws"], strict=True)
     randn = replaying([draw for step in steps for draw in step])
     denoiser.zero_grad()
@@ -272,7 +271,8 @@ def two_stages(reference_dir: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def two_stage_agent(two_stages: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Agent:
     """Denoiser and upsampler alone, taken over through a checkpoint file."""
-    agent = Agent(two_stage_config(two_stages["config"])).eval()
+    levels = SigmaDistributionConfig(**two_stages["denoiser"]["loss"]["sigma_distribution"])
+    agent = Agent(two_stage_config(two_stages["config"]), {"denoiser": levels, "upsampler": levels}).eval()
     path = tmp_path_factory.mktemp("reference") / "agent.pt"
     torch.save(two_stages["state_dict"], path)
     agent.load(path)
@@ -291,12 +291,12 @@ def two_stage_config(config: dict[str, Any]) -> AgentConfig:
 @torch.no_grad()
 def test_two_stage_denoiser_forward(two_stage_agent: Agent, two_stages: dict[str, Any]) -> None:
     given, denoiser = two_stages["denoiser"]["forward"], two_stage_agent.denoiser
-    scales, obs = denoiser.conditioners(given["sigma"]), given["obs"].flatten(1, 2)
+    scales, obs = denoiser.parameterisation.conditioners(given["sigma"]), given["obs"].flatten(1, 2)
     for sigma_cond, name in (
         (given["sigma_cond"], "model_output"),
         (None, "model_output_without_sigma_cond"),
     ):
-        output = denoiser._model_output(given["noisy_next_obs"], obs, given["act"], scales, sigma_cond)
+        output = denoiser.network_output(given["noisy_next_obs"], scales, obs, given["act"], sigma_cond)
         assert_close(output, given[name])
     assert_close(given["sigma_cond"].log() / 4, given["c_noise_cond"])
 
@@ -322,8 +322,6 @@ def test_upsampler_sampler(two_stage_agent: Agent, two_stages: dict[str, Any]) -
 @pytest.mark.parametrize("component", ["denoiser", "upsampler"])
 def test_two_stage_losses(two_stage_agent: Agent, two_stages: dict[str, Any], component: str) -> None:
     given, denoiser = two_stages[component]["loss"], getattr(two_stage_agent, component)
-    levels = two_stages["denoiser"]["loss"]["sigma_distribution"]
-    denoiser.sigma_distribution = SigmaDistributionConfig(**levels)
     obs = given["obs"]
     b, t = obs.shape[:2]
     nothing = torch.zeros(b, t)

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from component import Component, OptimizerConfig, TrainingConfig
 from data import Batch
-from models.actor_critic import ActorCritic, ActorCriticConfig, Experience
+from models.actor_critic import ActorCritic, ActorCriticConfig, Rollout
 from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
 from models.rew_end_model import RewEndModel, RewEndModelConfig
 from run.folder import RunFolder
@@ -110,7 +110,7 @@ def cases() -> dict[str, tuple[nn.Module, Any]]:
     frames = torch.randint(256, (B, t, 3, SIZE, SIZE), dtype=torch.uint8)
     batch = Batch(frames, torch.randint(4, (B, t)), torch.randn(B, t), flags, flags, mask, frames[:, 0])
     memory = (torch.randn(B, 8), torch.randn(B, 8))
-    experience = Experience(
+    rollout = Rollout(
         frames.transpose(0, 1),
         torch.randint(4, (t, B)),
         torch.randn(t, B),
@@ -118,7 +118,7 @@ def cases() -> dict[str, tuple[nn.Module, Any]]:
         torch.rand(t, B) < 0.3,
         (torch.randn(t, B, 8), torch.randn(t, B, 8)),
     )
-    return {name: (module, experience if name == "actor_critic" else batch) for name, module in modules.items()}
+    return {name: (module, rollout if name == "actor_critic" else batch) for name, module in modules.items()}
 
 
 def rows(whole: Any, share: slice) -> Any:
@@ -127,7 +127,7 @@ def rows(whole: Any, share: slice) -> Any:
         return Batch(*[None if value is None else value[share] for value in vars(whole).values()])
     parts = {name: getattr(whole, name)[:, share] for name in ("obs", "act", "returns", "restarted")}
     before = tuple(memory[share] for memory in whole.hx_cx)
-    return Experience(**parts, hx_cx=before, restart_hx_cx=tuple(m[:, share] for m in whole.restart_hx_cx))
+    return Rollout(**parts, hx_cx=before, restart_hx_cx=tuple(m[:, share] for m in whole.restart_hx_cx))
 
 
 def train(folder: Path, ranks: Ranks) -> int:

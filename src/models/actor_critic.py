@@ -1,4 +1,4 @@
-"""The policy and value network, and its loss on experience."""
+"""The policy and value network, and its loss on rollouts."""
 
 from dataclasses import dataclass
 
@@ -6,17 +6,29 @@ import torch
 from torch import Tensor, nn
 
 from data import to_unit_range
-from models.blocks import GroupNorm, Memory, conv1x1, conv3x3, init_lstm, zero_init
+from models.blocks import (
+    GroupNorm,
+    ImageSize,
+    LstmState,
+    conv1x1,
+    conv3x3,
+    height_width,
+    init_lstm,
+    zero_init,
+)
 from models.losses import Metrics
 
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
-    """Sizes of the network: one entry a level in `channels` (width) and `down` (1 where max-pooled)."""
+    """Sizes of the network: one entry a level in `channels` (width) and `down` (1 where max-pooled).
+
+    `img_size` is the side of a square frame, or (height, width).
+    """
 
     lstm_dim: int
     img_channels: int
-    img_size: int
+    img_size: ImageSize
     channels: tuple[int, ...]
     down: tuple[int, ...]
     num_actions: int | None = None
@@ -34,7 +46,7 @@ class ActorCriticLossConfig:
 
 
 @dataclass(frozen=True)
-class Experience:
+class Rollout:
     """A rollout of t steps in b environments, as the actor-critic learns from it.
 
     `obs` uint8 (t, b, c, h, w), `act` int64 (t, b), `returns` float32 (t, b). `hx_cx` (b, lstm_dim) each: the memory
@@ -45,26 +57,32 @@ class Experience:
     obs: Tensor
     act: Tensor
     returns: Tensor
-    hx_cx: Memory
+    hx_cx: LstmState
     restarted: Tensor
-    restart_hx_cx: Memory
+    restart_hx_cx: LstmState
 
 
 class ActorCritic(nn.Module):
     """A convolutional encoder, an LSTM, and linear heads for the policy and the value."""
 
-    def __init__(self, config: ActorCriticConfig) -> None:
+    def __init__(self, config: ActorCriticConfig, loss_config: ActorCriticLossConfig | None = None) -> None:
+        """`loss_config`: the weights of the loss, by default those of `ActorCriticLossConfig()`."""
         super().__init__()
         self.config = config
-        self.loss_config = ActorCriticLossConfig()
+        self.loss_config = loss_config or ActorCriticLossConfig()
         self.encoder = ActorCriticEncoder(config)
-        side = config.img_size // 2 ** sum(config.down)
-        self.lstm = nn.LSTMCell(config.channels[-1] * side**2, config.lstm_dim)
+        height, width = [side // 2 ** sum(config.down) for side in height_width(config.img_size)]
+        self.lstm = nn.LSTMCell(config.channels[-1] * height * width, config.lstm_dim)
         self.critic_linear = zero_init(nn.Linear(config.lstm_dim, 1))
         self.actor_linear = zero_init(nn.Linear(config.lstm_dim, config.num_actions))
         init_lstm(self.lstm)
 
-    def initial_memory(self, batch_size: int) -> Memory:
+    @property
+    def network_to_compile(self) -> nn.Module:
+        """The part that most of the work is in."""
+        return self.encoder
+
+    def initial_memory(self, batch_size: int) -> LstmState:
         """The memory of an agent that has seen nothing: zeros (b, lstm_dim) each."""
         zeros = self.critic_linear.weight.new_zeros(batch_size, self.config.lstm_dim)
         return zeros, zeros.clone()
@@ -73,7 +91,7 @@ class ActorCritic(nn.Module):
         """Features (b, f), float32, of frames (b, c, h, w), uint8 or in [-1, 1]."""
         return self.encoder(to_unit_range(obs)).float()
 
-    def remember(self, features: Tensor, hx_cx: Memory) -> Memory:
+    def remember(self, features: Tensor, hx_cx: LstmState) -> LstmState:
         """The memory after features (b, f) were seen; in float32, so that nothing is lost over long episodes."""
         with torch.autocast(features.device.type, enabled=False):
             return self.lstm(features, hx_cx)
@@ -83,20 +101,20 @@ class ActorCritic(nn.Module):
         with torch.autocast(hx.device.type, enabled=False):
             return self.actor_linear(hx), self.critic_linear(hx).squeeze(-1)
 
-    def predict(self, obs: Tensor, hx_cx: Memory) -> tuple[Tensor, Tensor, Memory]:
+    def predict(self, obs: Tensor, hx_cx: LstmState) -> tuple[Tensor, Tensor, LstmState]:
         """One step: logits (b, num_actions), values (b) and the new memory, for frames (b, c, h, w)."""
         hx_cx = self.remember(self.encode(obs), hx_cx)
         return *self.heads(hx_cx[0]), hx_cx
 
-    def forward(self, experience: Experience) -> tuple[Tensor, Metrics]:
+    def forward(self, rollout: Rollout) -> tuple[Tensor, Metrics]:
         """REINFORCE with a value baseline, value loss and entropy bonus; means over time and batch."""
-        logits, values = self._replay(experience)
+        logits, values = self._replay(rollout)
         log_probs = logits.log_softmax(dim=-1)
-        log_prob_act = log_probs.gather(-1, experience.act[..., None]).squeeze(-1)
-        advantage = (experience.returns - values).detach()
+        log_prob_act = log_probs.gather(-1, rollout.act[..., None]).squeeze(-1)
+        advantage = (rollout.returns - values).detach()
         entropy = -(log_probs.exp() * log_probs).sum(dim=-1).mean()
         loss_actions = -(log_prob_act * advantage).mean()
-        loss_values = (values - experience.returns).pow(2).mean()
+        loss_values = (values - rollout.returns).pow(2).mean()
         weights = self.loss_config
         loss = loss_actions + weights.weight_value_loss * loss_values - weights.weight_entropy_loss * entropy
         metrics = {
@@ -105,20 +123,20 @@ class ActorCritic(nn.Module):
             "loss_values": loss_values,
             "entropy": entropy,
             "value_mean": values.mean(),
-            "return_mean": experience.returns.mean(),
+            "return_mean": rollout.returns.mean(),
         }
         return loss, {name: value.detach() for name, value in metrics.items()}
 
-    def _replay(self, experience: Experience) -> tuple[Tensor, Tensor]:
+    def _replay(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """The rollout again, with gradient, all frames encoded at once: logits (t, b, a) and values (t, b)."""
-        t, b = experience.act.shape
-        features = self.encode(experience.obs.flatten(0, 1)).unflatten(0, (t, b))
-        hx_cx, memories = experience.hx_cx, []
+        t, b = rollout.act.shape
+        features = self.encode(rollout.obs.flatten(0, 1)).unflatten(0, (t, b))
+        hx_cx, memories = rollout.hx_cx, []
         for step in range(t):
-            restarted = experience.restarted[step, :, None]
+            restarted = rollout.restarted[step, :, None]
             hx_cx = tuple(
                 torch.where(restarted, fresh[step], carried)
-                for fresh, carried in zip(experience.restart_hx_cx, hx_cx, strict=True)
+                for fresh, carried in zip(rollout.restart_hx_cx, hx_cx, strict=True)
             )
             hx_cx = self.remember(features[step], hx_cx)
             memories.append(hx_cx[0])
@@ -133,7 +151,8 @@ class ActorCriticEncoder(nn.Module):
         layers: list[nn.Module] = [conv3x3(config.img_channels, config.channels[0])]
         widths = (config.channels[0], *config.channels)
         for before, after, down in zip(widths, config.channels, config.down, strict=False):
-            layers += [SmallResBlock(before, after), nn.MaxPool2d(2) if down else nn.Identity()]
+            # Nothing where nothing is pooled: the numbers of layers are part of the names in checkpoints.
+            layers += [SmallResBlock(before, after), nn.MaxPool2d(2)] if down else [SmallResBlock(before, after)]
         self.encoder = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,8 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-Memory = tuple[Tensor, Tensor]
+LstmState = tuple[Tensor, Tensor]
 """What an LSTM carries: its hidden and its cell state."""
+
+ImageSize = int | tuple[int, ...]
+"""Side of a square frame, or (height, width)."""
 
 GROUP_SIZE = 32
 ATTENTION_HEAD_DIM = 8
@@ -20,6 +23,17 @@ def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1)
+
+
+def height_width(size: ImageSize) -> tuple[int, int]:
+    """(height, width) of frames whose configuration names one side or both.
+
+    Raises ValueError for more than two numbers, or none.
+    """
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2:
+        raise ValueError(f"img_size={size} should be the side of a square, or (height, width).")
+    return sides
 
 
 def zero_init(layer: nn.Module) -> nn.Module:
@@ -160,10 +174,14 @@ class Upsample(nn.Module):
 
 
 class ActionEmbedding(nn.Embedding):
-    """A vector for each action; for a multi-hot action the sum of its entries' vectors."""
+    """A vector for each action; for a vector of actions, their vectors' sum with its entries as weights."""
 
     def forward(self, act: Tensor) -> Tensor:
-        """`act` int64 (b, n), or multi-hot (b, n, num_actions) of any other type, to (b, n, embedding_dim)."""
+        """Actions of any kind to (b, n, embedding_dim).
+
+        `act` int64 (b, n) numbers actions. Multi-hot actions are uint8 (b, n, num_actions), continuous ones float32 of
+        the same shape; where nobody acts, `num_actions` is 0, and the result zero.
+        """
         return super().forward(act) if act.ndim == 2 else act.to(self.weight.dtype) @ self.weight
 
 

@@ -7,7 +7,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data import Batch, to_unit_range
-from models.blocks import Downsample, Memory, ResBlocks, conv3x3, init_lstm
+from models.blocks import (
+    ActionEmbedding,
+    Downsample,
+    ImageSize,
+    LstmState,
+    ResBlocks,
+    conv3x3,
+    height_width,
+    init_lstm,
+)
 from models.losses import Metrics, masked_mean
 
 NUM_REWARD_CLASSES, NUM_END_CLASSES = 3, 2
@@ -15,11 +24,15 @@ NUM_REWARD_CLASSES, NUM_END_CLASSES = 3, 2
 
 @dataclass(frozen=True)
 class RewEndModelConfig:
-    """Sizes of the network: one entry a level in `depths` (blocks), `channels` (width), `attn_depths` (0 or 1)."""
+    """Sizes of the network: one entry a level in `depths` (blocks), `channels` (width), `attn_depths` (0 or 1).
+
+    `img_size` is the side of a square frame, or (height, width). `num_actions` counts actions, or the entries of an
+    action that is a vector; 0 where nobody acts.
+    """
 
     lstm_dim: int
     img_channels: int
-    img_size: int
+    img_size: ImageSize
     cond_channels: int
     depths: tuple[int, ...]
     channels: tuple[int, ...]
@@ -34,11 +47,11 @@ class RewEndModel(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = RewEndEncoder(config)
-        self.act_emb = nn.Embedding(config.num_actions, config.cond_channels)
-        side = config.img_size
+        self.act_emb = ActionEmbedding(config.num_actions, config.cond_channels)
+        height, width = height_width(config.img_size)
         for _ in config.channels[1:]:
-            side = (side + 1) // 2
-        self.lstm = nn.LSTM(config.channels[-1] * side**2, config.lstm_dim, batch_first=True)
+            height, width = (height + 1) // 2, (width + 1) // 2
+        self.lstm = nn.LSTM(config.channels[-1] * height * width, config.lstm_dim, batch_first=True)
         self.head = nn.Sequential(
             nn.Linear(config.lstm_dim, config.lstm_dim),
             nn.SiLU(),
@@ -46,17 +59,23 @@ class RewEndModel(nn.Module):
         )
         init_lstm(self.lstm)
 
-    def predict(
-        self, obs: Tensor, act: Tensor, next_obs: Tensor, hx_cx: Memory | None = None
-    ) -> tuple[Tensor, Tensor, Memory]:
-        """Logits for t consecutive transitions, and the memory behind them.
+    @property
+    def network_to_compile(self) -> nn.Module:
+        """The part that most of the work is in."""
+        return self.encoder
 
-        `obs` and `next_obs` (b, t, c, h, w) in [-1, 1], `act` int64 (b, t), `hx_cx` (1, b, lstm_dim) each.
+    def predict(
+        self, obs: Tensor, act: Tensor, next_obs: Tensor, hx_cx: LstmState | None = None
+    ) -> tuple[Tensor, Tensor, LstmState]:
+        """Logits for t consecutive transitions, and the memory after them.
+
+        `obs` and `next_obs` (b, t, c, h, w) in [-1, 1], `act` int64 (b, t), or vectors (b, t, num_actions), `hx_cx`
+        (1, b, lstm_dim) each.
         Returns `logits_rew` (b, t, 3) for rewards -1, 0, 1, `logits_end` (b, t, 2), and the new `hx_cx`.
         """
-        b, t = act.shape
+        b, t = act.shape[:2]
         pairs = torch.cat((obs, next_obs), dim=2).flatten(0, 1)
-        features = self.encoder(pairs, self.act_emb(act.flatten()))
+        features = self.encoder(pairs, self.act_emb(act).flatten(0, 1))
         # The recurrence is cheap: it stays in float32, so that nothing is lost over long episodes.
         with torch.autocast(features.device.type, enabled=False):
             hidden, hx_cx = self.lstm(features.float().unflatten(0, (b, t)), hx_cx)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data import Episode, Step
 from models.actor_critic import ActorCritic
-from models.blocks import Memory
+from models.blocks import LstmState
 from models.losses import sample_categorical
 from rl.rollout import Env
 from run.device import autocast
@@ -65,7 +65,7 @@ class Collector:
         self.lengths: list[int] = []
         self._quota: list[int] | None = None
         self._obs: Tensor | None = None
-        self._hx_cx: Memory | None = None
+        self._hx_cx: LstmState | None = None
         self._unfinished: list[_Unfinished] = []
         self._totals = [0.0] * env.num_envs
         self._ages = [0] * env.num_envs

@@ -1,4 +1,4 @@
-"""Rollouts of the policy in any vector environment, as experience to learn from."""
+"""Rollouts of the policy in any vector environment, to learn from."""
 
 from typing import Any, Protocol
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from data import Start, Step, to_unit_range
-from models.actor_critic import ActorCritic, ActorCriticLossConfig, Experience
-from models.blocks import Memory
+from models.actor_critic import ActorCritic, ActorCriticLossConfig, Rollout
+from models.blocks import LstmState
 from models.losses import Metrics, sample_categorical
 from rl.returns import lambda_returns
 
@@ -38,11 +38,11 @@ class Rollouts:
         self.policy = policy
         self.config = config
         self._obs: Tensor | None = None
-        self._hx_cx: Memory | None = None
+        self._hx_cx: LstmState | None = None
 
     @torch.no_grad()
-    def collect(self) -> tuple[Experience, Metrics]:
-        """Act for `backup_every` steps; returns the experience, with λ-returns, and how the rollout went."""
+    def collect(self) -> tuple[Rollout, Metrics]:
+        """Act for `backup_every` steps; returns the rollout, with λ-returns, and how it went."""
         num_steps, policy = self.config.backup_every, self.policy
         self.env.prepare(num_steps)
         if self._obs is None:
@@ -65,7 +65,7 @@ class Rollouts:
         rew, end, trunc = [torch.stack([getattr(step, name) for step in steps]) for name in ("rew", "end", "trunc")]
         dead, next_values = end | trunc, torch.stack([*values[1:], last_value])
         val_bootstrap = torch.where(dead, torch.stack(final_values), next_values)
-        experience = Experience(
+        rollout = Rollout(
             torch.stack(observations),
             torch.stack(actions),
             lambda_returns(rew, end, trunc, val_bootstrap, self.config.gamma, self.config.lambda_),
@@ -73,7 +73,7 @@ class Rollouts:
             torch.cat((torch.zeros_like(dead[:1]), dead[:-1])),
             tuple(_delayed(memories) for memories in zip(*restart_hx_cx, strict=True)),
         )
-        return experience, {"reward_mean": rew.mean(), "end_rate": end.float().mean()}
+        return rollout, {"reward_mean": rew.mean(), "end_rate": end.float().mean()}
 
     def begin_phase(self) -> None:
         """The experience or the networks behind an imagined environment have changed: let it start from new ones."""
@@ -89,7 +89,7 @@ class Rollouts:
             self._obs = state["obs"].to(device)
             self._hx_cx = tuple(memory.to(device) for memory in state["hx_cx"])
 
-    def _look_ahead(self, step: Step, hx_cx: Memory) -> tuple[Tensor, Memory, Tensor]:
+    def _look_ahead(self, step: Step, hx_cx: LstmState) -> tuple[Tensor, LstmState, Tensor]:
         """Features of the next frame, the memory a restarted agent has, and the value of the final observation.
 
         All frames go through the encoder at once; those of an environment where no game is over are the same ones.
@@ -102,18 +102,18 @@ class Rollouts:
         _, final_value = self.policy.heads(self.policy.remember(final_features, hx_cx)[0])
         return features, self._remember_all(watched, len(step.obs)), final_value
 
-    def _watch(self, history: Tensor | None, obs: Tensor) -> Memory:
+    def _watch(self, history: Tensor | None, obs: Tensor) -> LstmState:
         watched = [] if history is None else [self.policy.encode(frame) for frame in history.unbind(1)]
         return self._remember_all(watched, len(obs))
 
-    def _remember_all(self, watched: list[Tensor], batch_size: int) -> Memory:
+    def _remember_all(self, watched: list[Tensor], batch_size: int) -> LstmState:
         hx_cx = self.policy.initial_memory(batch_size)
         for features in watched:
             hx_cx = self.policy.remember(features, hx_cx)
         return hx_cx
 
 
-def _where(mask: Tensor, first: Memory, second: Memory) -> Memory:
+def _where(mask: Tensor, first: LstmState, second: LstmState) -> LstmState:
     return tuple(torch.where(mask[:, None], *pair) for pair in zip(first, second, strict=True))
 
 

@@ -118,11 +118,8 @@ def _make_collection_envs(config: TrainerConfig, ranks: Ranks) -> tuple[RealEnv 
 
 
 def _make_agent(config: TrainerConfig, num_actions: int, ranks: Ranks) -> Agent:
-    agent = Agent(config.build_agent_config(num_actions)).to(ranks.device)
-    for name, levels in config.sigma_distributions.items():
-        getattr(agent, name).sigma_distribution = levels
-    if agent.actor_critic is not None:
-        agent.actor_critic.loss_config = config.actor_critic_loss
+    networks = config.build_agent_config(num_actions)
+    agent = Agent(networks, config.sigma_distributions, config.actor_critic_loss).to(ranks.device)
     if config.initialization.path_to_ckpt is not None:
         agent.load(Path(config.initialization.path_to_ckpt), config.initialization.components)
     if config.run.gradient_checkpointing:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data import Batch
-from models.actor_critic import ActorCritic, ActorCriticConfig, Experience
+from models.actor_critic import ActorCritic, ActorCriticConfig, Rollout
 from models.blocks import SelfAttention2d
 from models.diffusion import Denoiser, DenoiserConfig, DiffusionSampler, DiffusionSamplerConfig, InnerModelConfig
 from models.losses import masked_mean, sample_categorical
@@ -66,8 +66,8 @@ def test_denoiser_feeds_predictions_into_later_steps(denoiser: Denoiser) -> None
     torch.testing.assert_close(first_obs * denoiser.config.sigma_data, batch.frames[:, :2].flatten(1, 2))
     torch.testing.assert_close(history[:, :3], batch.frames[:, 1])
     sigma = ((4 * c_noise).exp() ** 2 - denoiser.config.sigma_offset_noise**2).sqrt()
-    scales = denoiser.conditioners(sigma)
-    predicted = (scales.c_skip * noisy / scales.c_in + scales.c_out * output).clamp(-1, 1)
+    scales = denoiser.parameterisation.conditioners(sigma)
+    predicted = scales.denoised(noisy / scales.c_in, output).clamp(-1, 1)
     # Truncation to bytes takes away less than one grey level.
     assert ((predicted - history[:, 3:]) > -1e-3).all()
     assert ((predicted - history[:, 3:]) < 2 / 255 + 1e-3).all()
@@ -137,7 +137,7 @@ def test_actor_critic_replays_what_it_did(actor_critic: ActorCritic) -> None:
         + (values - returns).pow(2).mean()
         - 0.001 * policy.entropy().mean()
     )
-    loss, metrics = actor_critic(Experience(obs, act, returns, before, restarted, fresh))
+    loss, metrics = actor_critic(Rollout(obs, act, returns, before, restarted, fresh))
     assert torch.allclose(loss, expected, atol=1e-6)
     assert torch.allclose(metrics["entropy"], policy.entropy().mean())
 

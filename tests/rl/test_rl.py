@@ -77,7 +77,7 @@ def test_rollout_is_what_a_plain_loop_sees(policy: ActorCritic, history: int, tr
     periods = (3, 4, 100)
     rollouts = Rollouts(Counting(periods, history, truncates), policy, config)
     collected = [rollouts.collect()[0] for _ in range(3)]
-    acts = torch.cat([experience.act for experience in collected])
+    acts = torch.cat([rollout.act for rollout in collected])
 
     env = Counting(periods, history, truncates)
     start = env.reset()
@@ -94,23 +94,23 @@ def test_rollout_is_what_a_plain_loop_sees(policy: ActorCritic, history: int, tr
         obs = step.obs
     last_value = policy.predict(obs, memory)[1]
 
-    for index, experience in enumerate(collected):
+    for index, rollout in enumerate(collected):
         part = rows[5 * index : 5 * index + 5]
         following = rows[5 * index + 5]["value"] if index < 2 else last_value
         values = [row["value"] for row in part[1:]] + [following]
         bootstrap = [torch.where(row["step"].dead, row["final"], v) for row, v in zip(part, values, strict=True)]
         rew, end, trunc = [torch.stack([getattr(r["step"], n) for r in part]) for n in ("rew", "end", "trunc")]
         returns = lambda_returns(rew, end, trunc, torch.stack(bootstrap), 0.9, 0.8)
-        assert torch.allclose(experience.returns, returns, atol=1e-6)
-        assert torch.equal(experience.obs, torch.stack([row["obs"] for row in part]))
-        hx = experience.hx_cx[0]
+        assert torch.allclose(rollout.returns, returns, atol=1e-6)
+        assert torch.equal(rollout.obs, torch.stack([row["obs"] for row in part]))
+        hx = rollout.hx_cx[0]
         assert torch.allclose(hx, part[0]["memory"], atol=1e-6)
         for place in range(1, 5):
             dead = part[place - 1]["step"].dead
-            assert torch.equal(experience.restarted[place], dead)
-            restart = experience.restart_hx_cx[0][place]
+            assert torch.equal(rollout.restarted[place], dead)
+            restart = rollout.restart_hx_cx[0][place]
             assert torch.allclose(restart[dead], part[place]["memory"][dead], atol=1e-6)
-        assert not experience.restarted[0].any()
+        assert not rollout.restarted[0].any()
 
 
 def watch(policy: ActorCritic, history: Tensor | None, count: int) -> tuple[Tensor, Tensor]:

@@ -22,8 +22,8 @@ from models.blocks import (
 class InnerModelConfig:
     """Sizes of the network: one entry a level in `depths` (blocks), `channels` (width), `attn_depths` (0 or 1).
 
-    `num_actions` counts actions, or the entries of a multi-hot action. An upsampler knows no actions, and has one frame
-    more in its history: the small one that it enlarges.
+    `num_actions` counts actions, or the entries of an action that is a vector; 0 where nobody acts. An upsampler knows
+    no actions, and has one frame more in its history: the small one that it enlarges.
     """
 
     img_channels: int
@@ -66,7 +66,7 @@ class InnerModel(nn.Module):
         """From scaled `noisy_next_obs` (b, c, h, w) and `obs` (b, n·c, h, w) to F (b, c, h, w).
 
         `c_noise` and `c_noise_cond` (b): noise of the next frame and of the history, where that has any. `act`: int64
-        (b, n), multi-hot (b, n, num_actions), or None for an upsampler.
+        (b, n), vectors (b, n, num_actions) of uint8 or float32, or None for an upsampler.
         """
         cond = self.noise_emb(c_noise)
         if self.noise_cond_emb is not None:

@@ -1,4 +1,4 @@
-"""From noise to the next frame: Euler or Heun steps along a schedule of noise levels (Karras et al. 2022, alg. 2)."""
+"""Sampling of the next frame: the schedule of noise levels, and a sampler applied to the denoiser."""
 
 import math
 from dataclasses import dataclass
@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.diffusion.denoiser import Denoiser, Randn
+from models.diffusion.denoiser import Denoiser
+from models.diffusion.noise import Randn
+from models.diffusion.samplers import Churn, Denoise, euler, heun
 
 
 @dataclass(frozen=True)
 class DiffusionSamplerConfig:
     """Schedule (σ from `sigma_max` to `sigma_min`, bent by `rho`), solver order (1 Euler, 2 Heun) and churn.
 
-    `s_cond` is the σ of fresh noise that the history gets at each step.
+    `s_cond` is the σ of fresh noise that is added to the history, again and again, before each call of the network.
     """
 
     num_steps_denoising: int = 3
@@ -29,7 +31,7 @@ class DiffusionSamplerConfig:
 
 
 def build_sigmas(config: DiffusionSamplerConfig, device: torch.device) -> Tensor:
-    """Noise levels of the sampler, from large to small and then zero (Karras et al. 2022, eq. 5).
+    """Noise levels of the sampler, from large to small, followed by zero (Karras et al. 2022, eq. 5).
 
     Returns float32 of shape (num_steps_denoising + 1,).
     """
@@ -45,9 +47,9 @@ class DiffusionSampler:
     def __init__(self, denoiser: Denoiser, config: DiffusionSamplerConfig) -> None:
         self.denoiser = denoiser
         self.config = config
-        self.sigmas = build_sigmas(config, next(denoiser.parameters()).device)
-        # The same numbers on the host, to branch on without waiting for the device.
-        self._levels = build_sigmas(config, torch.device("cpu")).tolist()
+        self._solve = heun if config.order == 2 else euler
+        self._sigmas = build_sigmas(config, torch.device("cpu")).tolist()
+        self._churn = Churn(config.s_churn, config.s_tmin, config.s_tmax, config.s_noise)
 
     @torch.no_grad()
     def sample(self, obs: Tensor, act: Tensor | None, randn: Randn = torch.randn) -> tuple[Tensor, list[Tensor]]:
@@ -56,27 +58,20 @@ class DiffusionSampler:
         Returns the frame (b, c, h, w), and the trajectory from noise to it, num_steps_denoising + 1 such frames.
         """
         b, _, c, h, w = obs.shape
-        config = self.config
-        sigma_cond = torch.full((b,), config.s_cond, device=obs.device) if config.s_cond > 0 else None
-        x = randn(b, c, h, w, device=obs.device)
-        trajectory = [x]
-        for index, level in enumerate(self._levels[:-1]):
-            if sigma_cond is not None:
-                obs = obs + config.s_cond * randn(b, obs[0, :, :, 0, 0].numel(), h, w, device=obs.device).view_as(obs)
-            sigma, next_sigma = self.sigmas[index], self.sigmas[index + 1]
-            gamma = 0.0
-            if config.s_churn > 0 and config.s_tmin <= level <= config.s_tmax:
-                gamma = min(config.s_churn / config.num_steps_denoising, math.sqrt(2) - 1)
-            sigma_hat = sigma * (1 + gamma)
-            if gamma > 0:
-                x = x + config.s_noise * randn(b, c, h, w, device=obs.device) * (sigma_hat**2 - sigma**2).sqrt()
-            slope = (x - self.denoiser.denoise(x, sigma.expand(b), obs, act, sigma_cond)) / sigma_hat
-            euler = x + slope * (next_sigma - sigma_hat)
-            if config.order == 2 and self._levels[index + 1] > 0:
-                denoised = self.denoiser.denoise(euler, next_sigma.expand(b), obs, act, sigma_cond)
-                slope = (slope + (euler - denoised) / next_sigma) / 2
-                x = x + slope * (next_sigma - sigma_hat)
-            else:
-                x = euler
-            trajectory.append(x)
-        return x, trajectory
+        noise = randn(b, c, h, w, device=obs.device)
+        trajectory = self._solve(self._denoise_after(obs, act, randn), noise, self._sigmas, self._churn, randn)
+        return trajectory[-1], trajectory
+
+    def _denoise_after(self, obs: Tensor, act: Tensor | None, randn: Randn) -> Denoise:
+        """The denoiser as a function of the noisy frame and its noise levels alone."""
+        s_cond, (b, n, c, h, w) = self.config.s_cond, obs.shape
+        if s_cond <= 0:
+            return lambda x, sigma: self.denoiser.denoise(x, sigma, obs, act)
+        sigma_cond, noisy_obs = torch.full((b,), s_cond, device=obs.device), obs
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal noisy_obs
+            noisy_obs = noisy_obs + s_cond * randn(b, n * c, h, w, device=obs.device).view_as(obs)
+            return self.denoiser.denoise(x, sigma, noisy_obs, act, sigma_cond)
+
+        return denoise

@@ -1,0 +1,80 @@
+"""Samplers: from noise to a sample along falling noise levels, as plain functions of a denoiser.
+
+Noise levels are numbers of the host, from large to small, the last one zero: branches on them, and on what follows from
+them, never wait for the device that the frames are on.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.diffusion.noise import Randn
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""From noisy x (b, c, h, w) and its noise levels (b) to the clean x0 (b, c, h, w)."""
+
+
+@dataclass(frozen=True)
+class Churn:
+    """Noise that is added again before each step at levels in [s_tmin, s_tmax] (Karras et al. 2022, alg. 2)."""
+
+    s_churn: float = 0.0
+    s_tmin: float = 0.0
+    s_tmax: float = math.inf
+    s_noise: float = 1.0
+
+    def add(self, x: Tensor, sigma: float, num_steps: int, randn: Randn) -> tuple[Tensor, float]:
+        """`x` at a raised noise level, and that level, where one of `num_steps` steps begins at `sigma`."""
+        if self.s_churn <= 0 or not self.s_tmin <= sigma <= self.s_tmax:
+            return x, sigma
+        sigma_hat = sigma * (1 + min(self.s_churn / num_steps, math.sqrt(2) - 1))
+        noise = randn(*x.shape, device=x.device)
+        return x + self.s_noise * noise * math.sqrt(sigma_hat**2 - sigma**2), sigma_hat
+
+
+NO_CHURN = Churn()
+
+
+def euler(
+    denoise: Denoise, x: Tensor, sigmas: Sequence[float], churn: Churn = NO_CHURN, randn: Randn = torch.randn
+) -> list[Tensor]:
+    """One Euler step from each of the n + 1 noise levels to the next.
+
+    `x` (b, c, h, w) is noise. Returns the trajectory: `x` and the n points after it, the last of which is the sample.
+    """
+    trajectory = [x]
+    for sigma, next_sigma in itertools.pairwise(sigmas):
+        x, sigma_hat = churn.add(x, sigma, len(sigmas) - 1, randn)
+        slope = (x - denoise(x, _for_each(x, sigma))) / sigma_hat
+        x = x + slope * (next_sigma - sigma_hat)
+        trajectory.append(x)
+    return trajectory
+
+
+def heun(
+    denoise: Denoise, x: Tensor, sigmas: Sequence[float], churn: Churn = NO_CHURN, randn: Randn = torch.randn
+) -> list[Tensor]:
+    """As `euler`, with a second evaluation at the end of each step but the last, which leads to zero.
+
+    This is algorithm 2 of Karras et al. 2022, except that the denoiser is told the level before churn.
+    """
+    trajectory = [x]
+    for sigma, next_sigma in itertools.pairwise(sigmas):
+        x, sigma_hat = churn.add(x, sigma, len(sigmas) - 1, randn)
+        slope = (x - denoise(x, _for_each(x, sigma))) / sigma_hat
+        following = x + slope * (next_sigma - sigma_hat)
+        if next_sigma > 0:
+            next_slope = (following - denoise(following, _for_each(x, next_sigma))) / next_sigma
+            following = x + (slope + next_slope) / 2 * (next_sigma - sigma_hat)
+        x = following
+        trajectory.append(x)
+    return trajectory
+
+
+def _for_each(x: Tensor, sigma: float) -> Tensor:
+    """A noise level for each x: (b), on the device of x."""
+    return torch.full((len(x),), sigma, device=x.device)
