@@ -56,9 +56,11 @@ def make_rollout(batch: Batch, agent: Agent) -> Rollout:
     dice = torch.Generator().manual_seed(0)
     obs, act = batch.obs.movedim(1, 0), batch.act.T.contiguous()
     t, b = act.shape
-    memory, fresh = agent.actor_critic.initial_memory(b), torch.zeros(t, b, agent.actor_critic.config.lstm_dim)
-    restarted = torch.rand(t, b, generator=dice) < 0.3
-    return Rollout(obs, act, torch.randn(t, b, generator=dice), memory, restarted, (fresh, fresh))
+    dead = torch.rand(t, b, generator=dice) < 0.3
+    history = torch.randint(256, (t, b, 2, *obs.shape[2:]), generator=dice, dtype=torch.uint8)
+    mask = torch.rand(t, b, 2, generator=dice) < 0.8
+    returns, hx_cx = torch.randn(t, b, generator=dice), agent.actor_critic.initial_memory(b)
+    return Rollout(obs, act, returns, hx_cx, dead, history, mask)
 
 
 def loss_and_gradient(module: nn.Module, loss: Tensor) -> tuple[float, Tensor]:

@@ -1,8 +1,10 @@
 """Every recorded number of the published system, from any folder of the same layout (`--reference-dir`)."""
 
 import ast
+import dataclasses
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,10 @@ from torch import Tensor
 
 from agent import AGENT_TARGETS, Agent, AgentConfig
 from conftest import PROJECT
-from data import Batch, Dataset, to_bytes
+from data import Batch, Dataset, Start, Step, to_bytes
 from envs import AtariConfig, make_env
 from files import load_tensors
-from models.actor_critic import ActorCriticConfig
+from models.actor_critic import ActorCriticConfig, ActorCriticLossConfig
 from models.diffusion import (
     DenoiserConfig,
     DiffusionSampler,
@@ -27,6 +29,7 @@ from models.diffusion import (
 )
 from models.rew_end_model import RewEndModelConfig
 from rl.returns import lambda_returns
+from rl.rollout import Rollouts
 from run.config import build, load_yaml
 
 ABSOLUTE = 1e-4
@@ -189,6 +192,71 @@ def test_lambda_returns(recorded: dict[str, Any]) -> None:
         rew, end, trunc, val_bootstrap = [given[name].T for name in names]
         ours = lambda_returns(rew, end.bool(), trunc.bool(), val_bootstrap, given["gamma"], given["lambda_"])
         assert_close(ours.T, given["lambda_returns"])
+
+
+@pytest.mark.parametrize("entry", ["imagined", "real"])
+def test_actor_critic_updates(reference_dir: Path, recorded: dict[str, Any], entry: str) -> None:
+    """Two consecutive rollouts: returns, loss, and the gradient, which also runs through what restarts watched."""
+    given = read_recorded(reference_dir / "atari_rollout.pt")[entry]
+    config = ActorCriticLossConfig(**given["loss_config"])
+    agent = Agent(agent_config(recorded["config"]), actor_critic_loss=config)
+    agent.load_state_dict(recorded["state_dict"])
+    policy = agent.actor_critic
+    rollouts = Rollouts(Replaying(given), policy, config)
+    for theirs in given["rollouts"]:
+        # The environment answers as recorded, whatever is done; the loss is that of what was done in the recording.
+        rollout = dataclasses.replace(rollouts.collect()[0], act=theirs["act"])
+        policy.zero_grad()
+        loss, metrics = policy(rollout)
+        loss.backward()
+        torch.testing.assert_close(loss, theirs["loss"], rtol=1e-5, atol=0)
+        # Their terms are recorded with the sign and weight that they have in the loss.
+        ours = {
+            "loss_actions": metrics["loss_actions"],
+            "loss_values": config.weight_value_loss * metrics["loss_values"],
+            "loss_entropy": -config.weight_entropy_loss * metrics["entropy"],
+            "policy_entropy": metrics["entropy"] / math.log(2),
+            "loss_total": metrics["loss_total"],
+        }
+        assert ours.keys() == theirs["metrics"].keys()
+        for name, value in ours.items():
+            torch.testing.assert_close(value, theirs["metrics"][name], rtol=1e-5, atol=0)
+        gradients = {name: parameter.grad for name, parameter in policy.named_parameters()}
+        assert gradients.keys() == theirs["grad"].keys()
+        for name, gradient in theirs["grad"].items():
+            assert (gradients[name] - gradient).norm() <= 1e-4 * gradient.norm(), name
+
+
+class Replaying:
+    """An environment that answers with what is recorded, rollout after rollout."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.first_obs = given["first_obs"]
+        self.num_envs = len(self.first_obs)
+        self.steps = (step for rollout in given["rollouts"] for step in self.answers(rollout))
+
+    def answers(self, rollout: dict[str, Any]) -> Iterator[Step]:
+        dead = (rollout["end"] | rollout["trunc"])[..., None, None, None]
+        obs = torch.where(dead, rollout["restart_obs"], rollout["final_obs"])
+        history = rollout["restart_history"]
+        for index in range(len(obs)):
+            rew, end, trunc, final_obs = [rollout[name][index] for name in ("rew", "end", "trunc", "final_obs")]
+            yield Step(obs[index], rew, end, trunc, final_obs, None if history is None else history[index])
+
+    def prepare(self, num_steps: int) -> None: ...
+
+    def forget_starts(self) -> None: ...
+
+    def reset(self) -> Start:
+        return Start(self.first_obs)
+
+    def step(self, act: Tensor) -> Step:
+        return next(self.steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 def test_published_checkpoint_keys(reference_dir: Path) -> None:

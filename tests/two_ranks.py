@@ -116,7 +116,8 @@ def cases() -> dict[str, tuple[nn.Module, Any]]:
         torch.randn(t, B),
         memory,
         torch.rand(t, B) < 0.3,
-        (torch.randn(t, B, 8), torch.randn(t, B, 8)),
+        torch.randint(256, (t, B, 2, 3, SIZE, SIZE), dtype=torch.uint8),
+        torch.rand(t, B, 2) < 0.8,
     )
     return {name: (module, rollout if name == "actor_critic" else batch) for name, module in modules.items()}
 
@@ -125,9 +126,8 @@ def rows(whole: Any, share: slice) -> Any:
     """A share of a joined batch."""
     if isinstance(whole, Batch):
         return Batch(*[None if value is None else value[share] for value in vars(whole).values()])
-    parts = {name: getattr(whole, name)[:, share] for name in ("obs", "act", "returns", "restarted")}
-    before = tuple(memory[share] for memory in whole.hx_cx)
-    return Rollout(**parts, hx_cx=before, restart_hx_cx=tuple(m[:, share] for m in whole.restart_hx_cx))
+    columns = {name: value[:, share] for name, value in vars(whole).items() if name != "hx_cx"}
+    return Rollout(**columns, hx_cx=tuple(memory[share] for memory in whole.hx_cx))
 
 
 def train(folder: Path, ranks: Ranks) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from data import to_unit_range
 from models.blocks import (
@@ -47,19 +48,21 @@ class ActorCriticLossConfig:
 
 @dataclass(frozen=True)
 class Rollout:
-    """A rollout of t steps in b environments, as the actor-critic learns from it.
+    """t steps in b environments, as the actor-critic learns from them.
 
     `obs` uint8 (t, b, c, h, w), `act` int64 (t, b), `returns` float32 (t, b). `hx_cx` (b, lstm_dim) each: the memory
-    before the first step. Where `restarted` bool (t, b) is set, a new episode began: the memory before that step is
-    the one in `restart_hx_cx` (t, b, lstm_dim) each.
+    before the first step. Where `dead` bool (t, b) is set, the episode is over after that step. The memory before the
+    next step is then what remains of watching `history` uint8 (t, b, n, c, h, w), the frames before the new episode,
+    of which those are mid-grey where `mask_padding` bool (t, b, n) is False. Without a history it is empty.
     """
 
     obs: Tensor
     act: Tensor
     returns: Tensor
     hx_cx: LstmState
-    restarted: Tensor
-    restart_hx_cx: LstmState
+    dead: Tensor
+    history: Tensor | None = None
+    mask_padding: Tensor | None = None
 
 
 class ActorCritic(nn.Module):
@@ -96,6 +99,15 @@ class ActorCritic(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             return self.lstm(features, hx_cx)
 
+    def burn_in(self, obs: Tensor) -> LstmState:
+        """The memory of an agent that has watched frames (b, n, c, h, w), and nothing before them."""
+        b, n = obs.shape[:2]
+        features = self.encode(obs.flatten(0, 1)).unflatten(0, (b, n))
+        hx_cx = self.initial_memory(b)
+        for seen in features.unbind(1):
+            hx_cx = self.remember(seen, hx_cx)
+        return hx_cx
+
     def heads(self, hx: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the policy (…, num_actions) and the value (…) of memories (…, lstm_dim)."""
         with torch.autocast(hx.device.type, enabled=False):
@@ -131,16 +143,34 @@ class ActorCritic(nn.Module):
         """The rollout again, with gradient, all frames encoded at once: logits (t, b, a) and values (t, b)."""
         t, b = rollout.act.shape
         features = self.encode(rollout.obs.flatten(0, 1)).unflatten(0, (t, b))
+        restarts = self._restarts(rollout)
         hx_cx, memories = rollout.hx_cx, []
         for step in range(t):
-            restarted = rollout.restarted[step, :, None]
-            hx_cx = tuple(
-                torch.where(restarted, fresh[step], carried)
-                for fresh, carried in zip(rollout.restart_hx_cx, hx_cx, strict=True)
-            )
+            if step > 0:
+                over = rollout.dead[step - 1, :, None]
+                hx_cx = tuple(
+                    torch.where(over, fresh[step - 1], carried) for fresh, carried in zip(restarts, hx_cx, strict=True)
+                )
             hx_cx = self.remember(features[step], hx_cx)
             memories.append(hx_cx[0])
         return self.heads(torch.stack(memories))
+
+    def _restarts(self, rollout: Rollout) -> LstmState:
+        """Memories (t - 1, b, lstm_dim) each with which new episodes begin after a step; anything where none does.
+
+        They carry gradient. Only histories that were watched are encoded, b at a time, so that shapes never change. To
+        count them is the one moment of an update in which the host waits for the device.
+        """
+        b, over = rollout.act.size(1), rollout.dead[:-1]
+        places = over.flatten().nonzero()[:, 0] if rollout.history is not None else over.new_zeros(0)
+        if len(places) == 0:
+            return tuple(memory.expand(*over.shape, -1) for memory in self.initial_memory(b))
+        places = F.pad(places, (0, -len(places) % b))
+        history, mask = [column.flatten(0, 1)[places] for column in (rollout.history, rollout.mask_padding)]
+        frames = to_unit_range(history) * mask[..., None, None, None]
+        parts = [self.burn_in(some) for some in frames.split(b)]
+        number = (over.flatten().cumsum(0) - 1).clamp(min=0)
+        return tuple(torch.cat(part)[number].unflatten(0, over.shape) for part in zip(*parts, strict=True))
 
 
 class ActorCriticEncoder(nn.Module):

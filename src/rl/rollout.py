@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from data import Start, Step, to_unit_range
+from data import Start, Step, to_bytes, to_unit_range
 from models.actor_critic import ActorCritic, ActorCriticLossConfig, Rollout
 from models.blocks import LstmState
 from models.losses import Metrics, sample_categorical
@@ -56,23 +56,17 @@ class Rollouts:
             act = sample_categorical(logits)
             step = self.env.step(act)
             features, fresh, final_value = self._look_ahead(step, hx_cx)
-            rows.append((obs, act, value, final_value, step, fresh))
+            rows.append((obs, act, value, final_value, step.rew, step.end, step.trunc, *_as_stored(step.history)))
             obs, hx_cx = step.obs, _where(step.dead, fresh, hx_cx)
-        observations, actions, values, final_values, steps, restart_hx_cx = zip(*rows, strict=True)
         self._obs, self._hx_cx = obs, hx_cx
         _, last_value = policy.heads(policy.remember(features, hx_cx)[0])
 
-        rew, end, trunc = [torch.stack([getattr(step, name) for step in steps]) for name in ("rew", "end", "trunc")]
-        dead, next_values = end | trunc, torch.stack([*values[1:], last_value])
-        val_bootstrap = torch.where(dead, torch.stack(final_values), next_values)
-        rollout = Rollout(
-            torch.stack(observations),
-            torch.stack(actions),
-            lambda_returns(rew, end, trunc, val_bootstrap, self.config.gamma, self.config.lambda_),
-            before,
-            torch.cat((torch.zeros_like(dead[:1]), dead[:-1])),
-            tuple(_delayed(memories) for memories in zip(*restart_hx_cx, strict=True)),
-        )
+        columns = [None if column[0] is None else torch.stack(column) for column in zip(*rows, strict=True)]
+        observations, acts, values, final_values, rew, end, trunc, history, mask_padding = columns
+        dead, next_values = end | trunc, torch.cat((values[1:], last_value[None]))
+        val_bootstrap = torch.where(dead, final_values, next_values)
+        returns = lambda_returns(rew, end, trunc, val_bootstrap, self.config.gamma, self.config.lambda_)
+        rollout = Rollout(observations, acts, returns, before, dead, history, mask_padding)
         return rollout, {"reward_mean": rew.mean(), "end_rate": end.float().mean()}
 
     def begin_phase(self) -> None:
@@ -117,6 +111,12 @@ def _where(mask: Tensor, first: LstmState, second: LstmState) -> LstmState:
     return tuple(torch.where(mask[:, None], *pair) for pair in zip(first, second, strict=True))
 
 
-def _delayed(memories: tuple[Tensor, ...]) -> Tensor:
-    """Memories made at each step, as those that hold before the step after it."""
-    return torch.stack((memories[0], *memories[:-1]))
+def _as_stored(history: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Frames (b, n, c, h, w) as bytes, and where they are not padding (b, n).
+
+    Padding is exactly zero in [-1, 1], which no byte is.
+    """
+    if history is None:
+        return None, None
+    is_real = to_unit_range(history).flatten(2).any(dim=-1)
+    return to_bytes(history), is_real

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from data import Batch
+from data import Batch, to_unit_range
 from models.actor_critic import ActorCritic, ActorCriticConfig, Rollout
 from models.blocks import SelfAttention2d
 from models.diffusion import Denoiser, DenoiserConfig, DiffusionSampler, DiffusionSamplerConfig, InnerModelConfig
@@ -117,18 +117,22 @@ def test_rew_end_model_memory_can_be_carried(rew_end_model: RewEndModel) -> None
     assert torch.allclose(whole, torch.cat((first, second), dim=1), atol=1e-6)
 
 
-def test_actor_critic_replays_what_it_did(actor_critic: ActorCritic) -> None:
-    """The batched pass of the loss sees the same memories as step by step acting, restarts included."""
+@pytest.mark.parametrize("how_often", [0.0, 0.2, 0.7, 1.1])
+def test_actor_critic_replays_what_it_did(actor_critic: ActorCritic, how_often: float) -> None:
+    """The batched pass has the loss and gradient of acting step by step, however many episodes begin in it."""
     t, b = 6, 3
     obs = torch.randint(256, (t, b, 3, 8, 8), dtype=torch.uint8)
-    restarted = torch.rand(t, b) < 0.4
-    before, fresh = (torch.randn(b, 16), torch.randn(b, 16)), (torch.randn(t, b, 16), torch.randn(t, b, 16))
+    dead = torch.rand(t, b) < how_often
+    before = (torch.randn(b, 16), torch.randn(b, 16))
+    history = torch.randint(256, (t, b, 2, 3, 8, 8), dtype=torch.uint8)
+    mask = torch.rand(t, b, 2) < 0.7
     hx_cx, logits, values = before, [], []
     for step in range(t):
-        hx_cx = tuple(torch.where(restarted[step, :, None], f[step], m) for f, m in zip(fresh, hx_cx, strict=True))
         logit, value, hx_cx = actor_critic.predict(obs[step], hx_cx)
         logits.append(logit)
         values.append(value)
+        fresh = actor_critic.burn_in(to_unit_range(history[step]) * mask[step, ..., None, None, None])
+        hx_cx = tuple(torch.where(dead[step, :, None], new, old) for new, old in zip(fresh, hx_cx, strict=True))
     act, returns = torch.randint(4, (t, b)), torch.randn(t, b)
     logits, values = torch.stack(logits), torch.stack(values)
     policy = torch.distributions.Categorical(logits=logits)
@@ -137,8 +141,11 @@ def test_actor_critic_replays_what_it_did(actor_critic: ActorCritic) -> None:
         + (values - returns).pow(2).mean()
         - 0.001 * policy.entropy().mean()
     )
-    loss, metrics = actor_critic(Rollout(obs, act, returns, before, restarted, fresh))
+    loss, metrics = actor_critic(Rollout(obs, act, returns, before, dead, history, mask))
     assert torch.allclose(loss, expected, atol=1e-6)
+    ours, theirs = [torch.autograd.grad(each, list(actor_critic.parameters())) for each in (loss, expected)]
+    for gradient, wanted in zip(ours, theirs, strict=True):
+        assert (gradient - wanted).norm() < 1e-4 * wanted.norm()
     assert torch.allclose(metrics["entropy"], policy.entropy().mean())
 
 

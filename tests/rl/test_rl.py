@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data import Episode, Start, Step
+from data import Episode, Start, Step, to_unit_range
 from models.actor_critic import ActorCritic, ActorCriticConfig, ActorCriticLossConfig
 from rl.collector import Collector
 from rl.returns import lambda_returns
@@ -70,47 +70,40 @@ def policy() -> ActorCritic:
 
 @pytest.mark.parametrize("truncates", [False, True])
 @pytest.mark.parametrize("history", [0, 2])
-@torch.no_grad()
 def test_rollout_is_what_a_plain_loop_sees(policy: ActorCritic, history: int, truncates: bool) -> None:
-    """Memories, bootstrap values and returns, over consecutive rollouts, against one environment at a time."""
+    """Returns, loss and gradient over consecutive rollouts, against acting step by step with autograd."""
     config = ActorCriticLossConfig(backup_every=5, gamma=0.9, lambda_=0.8)
-    periods = (3, 4, 100)
+    periods = (3, 4, 2, 100)
     rollouts = Rollouts(Counting(periods, history, truncates), policy, config)
     collected = [rollouts.collect()[0] for _ in range(3)]
-    acts = torch.cat([rollout.act for rollout in collected])
 
     env = Counting(periods, history, truncates)
     start = env.reset()
-    fresh = watch(policy, start.history, env.num_envs)
-    obs, memory = start.obs, fresh
-    rows = []
-    for act in acts:
-        _, value, after = policy.predict(obs, memory)
-        step = env.step(act)
-        fresh = watch(policy, step.history, env.num_envs)
-        final_value = policy.predict(step.final_obs, after)[1]
-        rows.append({"obs": obs, "value": value, "memory": memory[0], "step": step, "final": final_value})
-        memory = tuple(torch.where(step.dead[:, None], new, old) for new, old in zip(fresh, after, strict=True))
-        obs = step.obs
-    last_value = policy.predict(obs, memory)[1]
-
-    for index, rollout in enumerate(collected):
-        part = rows[5 * index : 5 * index + 5]
-        following = rows[5 * index + 5]["value"] if index < 2 else last_value
-        values = [row["value"] for row in part[1:]] + [following]
-        bootstrap = [torch.where(row["step"].dead, row["final"], v) for row, v in zip(part, values, strict=True)]
-        rew, end, trunc = [torch.stack([getattr(r["step"], n) for r in part]) for n in ("rew", "end", "trunc")]
-        returns = lambda_returns(rew, end, trunc, torch.stack(bootstrap), 0.9, 0.8)
+    obs, memory = start.obs, watch(policy, start.history, env.num_envs)
+    for rollout in collected:
+        memory = tuple(part.detach() for part in memory)
+        assert torch.allclose(rollout.hx_cx[0], memory[0], atol=1e-6)
+        rows = []
+        for seen, act in zip(rollout.obs, rollout.act, strict=True):
+            assert torch.equal(seen, obs)
+            logits, value, after = policy.predict(obs, memory)
+            step = env.step(act)
+            fresh = watch(policy, step.history, env.num_envs)
+            final_value = policy.predict(step.final_obs, after)[1]
+            rows.append((logits, value, final_value, step.rew, step.end, step.trunc))
+            memory = tuple(torch.where(step.dead[:, None], new, old) for new, old in zip(fresh, after, strict=True))
+            obs = step.obs
+        logits, values, final_values, rew, end, trunc = [torch.stack(column) for column in zip(*rows, strict=True)]
+        following = torch.cat((values[1:], policy.predict(obs, memory)[1][None]))
+        bootstrap = torch.where(end | trunc, final_values, following).detach()
+        returns = lambda_returns(rew, end, trunc, bootstrap, config.gamma, config.lambda_)
         assert torch.allclose(rollout.returns, returns, atol=1e-6)
-        assert torch.equal(rollout.obs, torch.stack([row["obs"] for row in part]))
-        hx = rollout.hx_cx[0]
-        assert torch.allclose(hx, part[0]["memory"], atol=1e-6)
-        for place in range(1, 5):
-            dead = part[place - 1]["step"].dead
-            assert torch.equal(rollout.restarted[place], dead)
-            restart = rollout.restart_hx_cx[0][place]
-            assert torch.allclose(restart[dead], part[place]["memory"][dead], atol=1e-6)
-        assert not rollout.restarted[0].any()
+        assert torch.equal(rollout.dead, end | trunc)
+        loss, expected = policy(rollout)[0], plain_loss(logits, values, rollout.act, returns, config)
+        assert torch.allclose(loss, expected, atol=1e-6)
+        ours, theirs = [torch.autograd.grad(each, list(policy.parameters())) for each in (loss, expected)]
+        for gradient, wanted in zip(ours, theirs, strict=True):
+            assert (gradient - wanted).norm() < 1e-4 * wanted.norm()
 
 
 def watch(policy: ActorCritic, history: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
@@ -118,6 +111,36 @@ def watch(policy: ActorCritic, history: Tensor | None, count: int) -> tuple[Tens
     for frame in [] if history is None else history.unbind(1):
         memory = policy.predict(frame, memory)[2]
     return memory
+
+
+def plain_loss(logits: Tensor, values: Tensor, act: Tensor, returns: Tensor, config: ActorCriticLossConfig) -> Tensor:
+    distribution = torch.distributions.Categorical(logits=logits)
+    loss_actions = -(distribution.log_prob(act) * (returns - values).detach()).mean()
+    loss_values = torch.nn.functional.mse_loss(values, returns)
+    return (
+        loss_actions
+        + config.weight_value_loss * loss_values
+        - config.weight_entropy_loss * distribution.entropy().mean()
+    )
+
+
+def test_padding_is_grey_in_the_stored_history(policy: ActorCritic) -> None:
+    """An imagined environment's history is in [-1, 1], where padding is zero, which no byte stands for."""
+
+    class Padded(Counting):
+        def draw_history(self) -> Tensor:
+            history = to_unit_range(super().draw_history())
+            history[::2, 0] = 0
+            return history
+
+    rollout, _ = Rollouts(Padded((3, 4, 2), history=2), policy, ActorCriticLossConfig(backup_every=5)).collect()
+    assert rollout.history.dtype == torch.uint8
+    assert rollout.mask_padding.tolist() == [[[False, True], [True, True], [False, True]]] * 5
+    plain = Padded((3, 4, 2), history=2)
+    plain.reset()
+    for act, history, mask in zip(rollout.act, rollout.history, rollout.mask_padding, strict=True):
+        seen = plain.step(act).history
+        assert torch.equal(to_unit_range(history) * mask[..., None, None, None], seen)
 
 
 def test_restored_rollouts_go_on_the_same(policy: ActorCritic) -> None:
@@ -130,7 +153,7 @@ def test_restored_rollouts_go_on_the_same(policy: ActorCritic) -> None:
     again.load_state_dict(state)
     torch.set_rng_state(dice)
     ours, _ = again.collect()
-    for name in ("obs", "act", "returns", "restarted"):
+    for name in ("obs", "act", "returns", "dead", "history"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name))
 
 
