@@ -1,5 +1,5 @@
-# Sourced by the other scripts: makes .venv in the project's folder and installs a requirements file into it, once.
-# After `make_environment FILE`, $python is the interpreter to use.
+# Sourced by the other scripts. `make_environment FILE` makes .venv in the project's folder, installs the requirements in
+# FILE into it where that is not done yet, and sets $python to its interpreter.
 
 make_environment() {
     local requirements=$1 venv=$project/.venv

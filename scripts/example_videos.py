@@ -1,9 +1,9 @@
-"""Make videos of a very small game, each with its table of actions: an example for scripts/prepare_video.py.
+"""Make videos of a very small game, each with a table of actions: examples for scripts/prepare_video.py.
 
 python scripts/example_videos.py VIDEO_DIR
 
-A box moves through a room by w a s d; the mouse moves a mark, and the left button makes the box light up. The actions
-are those of config/env/room.yaml.
+The keys w a s d move a box through a room, the mouse moves a mark, and the left button lights up the box. The action
+layout is config/env/room.yaml.
 """
 
 import argparse
@@ -30,8 +30,8 @@ MOTIONS = (-8, -4, 0, 4, 8)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video_dir", type=Path, metavar="VIDEO_DIR", help="folder for videos and tables")
-    parser.add_argument("--count", type=int, default=22, help="videos (22)")
-    parser.add_argument("--frames", type=int, default=120, help="frames of each (120)")
+    parser.add_argument("--count", type=int, default=22, help="number of videos (22)")
+    parser.add_argument("--frames", type=int, default=120, help="frames in each (120)")
     arguments = parser.parse_args()
     arguments.video_dir.mkdir(parents=True, exist_ok=True)
     for number in tqdm(range(arguments.count), "Videos"):
@@ -44,24 +44,24 @@ def main() -> int:
     return 0
 
 
-def draw_actions(count: int, dice: np.random.Generator) -> np.ndarray:
-    """Rows of COLUMNS: what is held changes now and then."""
+def draw_actions(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of COLUMNS; an action lasts a few frames."""
     rows = np.zeros((count, len(COLUMNS)), np.int64)
     for step in range(count):
-        if step > 0 and dice.random() < 0.7:
+        if step > 0 and rng.random() < 0.7:
             rows[step] = rows[step - 1]
             continue
-        vertical, sideways = dice.integers(-1, 2, 2)
+        vertical, sideways = rng.integers(-1, 2, 2)
         rows[step, :4] = vertical < 0, sideways < 0, vertical > 0, sideways > 0
-        rows[step, 4] = dice.random() < 0.2
-        rows[step, 5:] = dice.choice(MOTIONS, 2)
+        rows[step, 4] = rng.random() < 0.2
+        rows[step, 5:] = rng.choice(MOTIONS, 2)
     return rows
 
 
-def play(rows: np.ndarray, dice: np.random.Generator) -> list[np.ndarray]:
-    """The frames at which the actions of the rows are taken."""
-    box = dice.integers(0, (HEIGHT - BOX, WIDTH - BOX))
-    mark = dice.integers(0, (HEIGHT - MARK, WIDTH - MARK))
+def play(rows: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """The frames that the player sees before each row's action."""
+    box = rng.integers(0, (HEIGHT - BOX, WIDTH - BOX))
+    mark = rng.integers(0, (HEIGHT - MARK, WIDTH - MARK))
     is_lit, frames = False, []
     for w, a, s, d, click, mouse_x, mouse_y in rows:
         frames.append(draw(box, mark, is_lit))

@@ -2,14 +2,14 @@
 
 python scripts/precision.py --networks quickstart
 
-All see the same segments and the same noise. Training is chaotic, so a third curve tells how far apart two runs of the
-plain way end that begin with weights a ten-thousandth apart. Writes a picture and numbers to results/benchmarks/.
+All see the same segments and the same noise. Training is chaotic, so a third curve shows how far two runs of the plain
+way diverge when their first weights differ by a ten-thousandth. Writes a picture and numbers to results/benchmarks/.
 """
 
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -21,17 +21,18 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from agent import AGENT_TARGETS
+from agent import AgentConfig
+from algorithms.diamond.policy import ActorCriticPolicy
 from component import Component, Metrics, OptimizerConfig, TrainingConfig
 from data import Batch, Replay, draw_segments
 from envs import AtariConfig, make_env
 from models.actor_critic import ActorCritic, ActorCriticConfig
 from models.diffusion import Denoiser, DenoiserConfig
 from rl.collector import Collector
+from run.allocator import keep_freed_memory
 from run.compiled import compile_networks
 from run.config import build, load_yaml, register_resolvers
 from run.device import choose_device
-from run.memory import keep_freed_memory
 from run.ranks import Ranks
 
 matplotlib.use("Agg")
@@ -43,7 +44,7 @@ NUM_STEPS = 2000
 
 @dataclass(frozen=True)
 class Way:
-    """One of the two ways to train."""
+    """One of the ways to train; `perturbation` is the relative change of its first weights."""
 
     name: str
     precision: torch.dtype
@@ -60,7 +61,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--predictions", type=int, default=1, help="predictions a segment, each on top of the former")
+    parser.add_argument(
+        "--predictions", type=int, default=1, help="predictions in each segment, each on top of earlier ones"
+    )
     parser.add_argument("--networks", choices=("default", "quickstart"), default="default")
     parser.add_argument("--game", default="BreakoutNoFrameskip-v4")
     parser.add_argument("--eager", action="store_true", help="bf16 without compilation")
@@ -84,8 +87,8 @@ def collect(game: str, device: torch.device) -> tuple[Replay, int]:
     torch.manual_seed(0)
     env = make_env(AtariConfig(game, done_on_life_loss=True), 1, 0, torch.device("cpu"))
     replay = Replay(device)
-    policy = ActorCritic(ActorCriticConfig(8, 3, 64, (8, 8, 8, 8), (1, 1, 1, 1), env.num_actions))
-    collector = Collector(env, policy, replay.add_episode, epsilon=1.0)
+    network = ActorCritic(ActorCriticConfig(8, 3, 64, (8, 8, 8, 8), (1, 1, 1, 1), env.num_actions))
+    collector = Collector(env, ActorCriticPolicy(network), replay.add_episode, epsilon=1.0)
     collector.begin()
     for _ in tqdm(range(NUM_STEPS), "Collecting"):
         collector.step()
@@ -98,40 +101,40 @@ def train(
 ) -> list[float]:
     """The loss of each update."""
     torch.manual_seed(0)
-    dice, denoiser = np.random.default_rng(0), Denoiser(config)
+    rng, denoiser = np.random.default_rng(0), Denoiser(config)
     with torch.no_grad():
         noise = torch.Generator().manual_seed(1)
         for parameter in denoiser.parameters():
             parameter.mul_(1 + way.perturbation * torch.randn(parameter.shape, generator=noise))
     length = denoiser.num_steps_conditioning + arguments.predictions
-    compile_networks([denoiser.inner_model], way.is_compiled and not arguments.eager, device, is_first=True)
+    compile_networks([denoiser.network_to_compile], way.is_compiled and not arguments.eager, device, is_first=True)
 
     def next_batch() -> tuple[Batch, Metrics]:
-        segments = draw_segments(dice, replay.episode_lengths, arguments.batch_size, length, None, beyond_end=False)
+        segments = draw_segments(rng, replay.episode_lengths, arguments.batch_size, length, None, beyond_end=False)
         return replay.gather(segments), {}
 
     schedule = {"start_after_epochs": 0, "steps_first_epoch": 0, "steps_per_epoch": 0, "lr_warmup_steps": 100}
     training = TrainingConfig(**schedule, batch_size=arguments.batch_size, max_grad_norm=1.0)
-    optimizer = OptimizerConfig(lr=1e-4, weight_decay=1e-2)
-    component = Component("denoiser", denoiser, next_batch, training, optimizer, way.precision, Ranks(0, 1, device))
+    make_optimizer, ranks = OptimizerConfig(lr=1e-4, weight_decay=1e-2).make, Ranks(0, 1, device)
+    component = Component("denoiser", denoiser, next_batch, training, make_optimizer, way.precision, ranks)
     losses = []
     for _ in tqdm(range(arguments.updates), way.name):
         component.update()
-        losses.append(component.finish_epoch()["loss_denoising"])
+        losses.append(component.finish_phase()["loss_denoising"])
     return losses
 
 
 def load_denoiser(num_actions: int, networks: str) -> DenoiserConfig:
-    """The denoiser of the default settings, or of the quickstart."""
+    """The denoiser of `config/agent/default.yaml`, or of the quickstart."""
     folder = PROJECT / "config"
     settings = OmegaConf.create({"agent": load_yaml(folder / "agent" / "default.yaml"), "env": {"train": {"size": 64}}})
     if networks == "quickstart":
         settings.agent = OmegaConf.merge(settings.agent, load_yaml(folder / "experiment" / "quickstart.yaml").agent)
-    return build(settings.agent, AGENT_TARGETS, num_actions=num_actions).denoiser
+    return replace(build(AgentConfig, settings.agent, "agent"), num_actions=num_actions).denoiser
 
 
 def report(curves: dict[str, list[float]], arguments: argparse.Namespace) -> None:
-    """Write the numbers and the picture, and print how far from the plain way the last updates of the others are."""
+    """Write the numbers and the picture, and print by how much the last losses differ from the plain way's."""
     last = {name: float(np.mean(losses[-LAST:])) for name, losses in curves.items()}
     differences = {name: last[name] / last[PLAIN.name] - 1 for name in (FAST.name, NEARBY.name)}
     settings = {name: value for name, value in vars(arguments).items() if name != "output"}

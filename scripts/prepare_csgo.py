@@ -1,9 +1,9 @@
-"""Make a data set for training out of the published CS:GO recordings (Pearce and Zhu 2022).
+"""Make a data set for training from the published CS:GO recordings (Pearce and Zhu 2022).
 
 python scripts/prepare_csgo.py TAR_DIR OUT_DIR
 
 Unpacks the archives of TAR_DIR into OUT_DIR/full_res and writes small copies of the recordings to
-OUT_DIR/low_res/{train,test}. Called again, it goes on where it was stopped. Then:
+OUT_DIR/low_res/{train,test}. Call it again to resume after an interruption. Then train:
 
 python src/main.py +experiment=csgo static_dataset.path=OUT_DIR
 """
@@ -15,14 +15,13 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src"))
 
-from envs import ENV_TARGETS
 from envs.recorded import load_recorded_game
 from preparation.archives import unpack
 from preparation.recordings import add_options, write_small_copies
 from run.config import register_resolvers
 from run.door import explain
 
-STOPPED = "Stopped. Call it again to go on."
+STOPPED = "Stopped. Call it again to resume."
 
 
 def main() -> int:
@@ -32,7 +31,7 @@ def main() -> int:
 
 
 def prepare(arguments: argparse.Namespace) -> int:
-    game = load_recorded_game(arguments.env, ENV_TARGETS)
+    game = load_recorded_game(arguments.env)
     out, workers = arguments.out_dir, arguments.workers
     count = unpack(arguments.tar_dir, out / "full_res", arguments.removes, workers)
     print(f"Archives: {count} {'unpacked and removed' if arguments.removes else 'unpacked'}")
@@ -48,7 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder of the data set")
     tars = parser.add_mutually_exclusive_group()
     tars.add_argument("--keep-tars", dest="removes", action="store_false", help="keep the archives (default)")
-    tars.add_argument("--remove-tars", dest="removes", action="store_true", help="remove each when it is unpacked")
+    tars.add_argument("--remove-tars", dest="removes", action="store_true", help="remove each after it is unpacked")
     parser.set_defaults(removes=False)
     parser.add_argument("--env", default="csgo", metavar="NAME", help="file in config/env with the frames' size (csgo)")
     add_options(parser)

@@ -1,11 +1,12 @@
-"""Make a data set for training out of videos of any game, each with a table of the actions taken in it.
+"""Make a data set for training from videos of any game, each with a table of the actions taken in it.
 
 python scripts/prepare_video.py VIDEO_DIR OUT_DIR --env GAME
 
-VIDEO_DIR holds NAME.mp4 (.mkv, .avi, .mov, .webm) beside NAME.csv: a header with the names of keys and buttons,
-mouse_x and mouse_y, then a row for each frame: 1 where a key is held, the mouse's motion in pixels. What can be held is
-said by config/env/GAME.yaml, or by a file of your own (--env path/to/file.yaml). With --full-size, frames are kept in
-two sizes, to learn an upsampler too. Called again, it goes on where it was stopped.
+VIDEO_DIR holds, for each recording, a video NAME.mp4 (or .mkv, .avi, .mov, .webm) and a table NAME.csv. The header of
+the table names keys and buttons, mouse_x and mouse_y. Then it has a row for each frame: 1 where a key is held, and the
+mouse's motion in pixels. config/env/GAME.yaml, or a file of your own (--env path/to/file.yaml), lists the keys and
+motions that count as actions. With --full-size, frames are kept in two sizes, to learn an upsampler too. Call it again
+to resume after an interruption.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src"))
 
-from envs import ENV_TARGETS, RecordedGameConfig
+from envs import RecordedGameConfig
 from envs.recorded import load_recorded_game
 from errors import UserError
 from preparation.recordings import add_options, write_small_copies
@@ -23,7 +24,7 @@ from preparation.videos import list_videos, write_episodes, write_full_size
 from run.config import register_resolvers
 from run.door import explain
 
-STOPPED = "Stopped. Call it again to go on."
+STOPPED = "Stopped. Call it again to resume."
 
 
 def main() -> int:
@@ -33,7 +34,7 @@ def main() -> int:
 
 
 def prepare(arguments: argparse.Namespace) -> int:
-    game = load_recorded_game(arguments.env, ENV_TARGETS)
+    game = load_recorded_game(arguments.env)
     videos, out, workers = list_videos(arguments.video_dir), arguments.out_dir, arguments.workers
     if arguments.full_size is None:
         counts = write_episodes(videos, out / "low_res", game, arguments.test_list, workers)
@@ -61,7 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video_dir", type=Path, metavar="VIDEO_DIR", help="folder of videos and tables")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder of the data set")
-    parser.add_argument("--env", required=True, metavar="GAME", help="file in config/env, or path of one")
+    parser.add_argument("--env", required=True, metavar="GAME", help="file in config/env, or path of another")
     parser.add_argument("--full-size", type=size, metavar="HxW", help="also keep frames of this height and width")
     add_options(parser)
     return parser.parse_args()

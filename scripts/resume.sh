@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Goes on with an interrupted run: in its folder, or ./scripts/resume.sh RUN_DIR. Further arguments override settings:
-# ./scripts/resume.sh RUN_DIR common.device=cpu
+# Resumes an interrupted run: the one in the current folder, or ./scripts/resume.sh RUN_DIR. Further arguments override
+# settings: ./scripts/resume.sh RUN_DIR common.device=cpu
 set -euo pipefail
 home=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 run=$PWD
@@ -13,7 +13,7 @@ if [ ! -f "$run/config/trainer.yaml" ] || [ ! -d "$run/src" ] || [ -d "$run/conf
     echo "error: there is no run here. Name one: ./scripts/resume.sh outputs/YYYY-MM-DD/hh-mm-ss" >&2
     exit 2
 fi
-# $PYTHON, an active environment, or the .venv of the project that the run lies in.
+# $PYTHON, an active environment, or the .venv of the project that contains the run.
 python=${PYTHON:-${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}}
 folder=$(cd "$run" && pwd)
 while [ -z "$python" ] && [ "$folder" != / ]; do
@@ -21,5 +21,5 @@ while [ -z "$python" ] && [ "$folder" != / ]; do
     folder=$(dirname "$folder")
 done
 [ -n "$python" ] || { [ -x "$home/.venv/bin/python" ] && python=$home/.venv/bin/python; } || python=python3
-# The code that the run began with, so that it ends as it would have.
+# The run's own copy of the code, so that it ends as it would have without the interruption.
 exec "$python" "$run/src/main.py" --resume "$run" "$@"

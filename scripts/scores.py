@@ -1,4 +1,4 @@
-"""Human normalised scores on Atari 100k: published ones, and those of your own finished runs.
+"""Human normalised scores on Atari 100k: the published ones, and the scores of your own finished runs.
 
 python scripts/scores.py [RUN_DIR ...] [--games] [--figure FILE.png]
 """
@@ -19,7 +19,7 @@ PUBLISHED = PROJECT / "results" / "atari_100k_published.csv"
 RESAMPLES, CONFIDENCE = 2000, 0.95
 
 Scores = dict[str, dict[str, list[float]]]
-"""Method, then game, then one score a run."""
+"""By method, then by game: one score for each run."""
 
 
 def main() -> None:
@@ -89,12 +89,12 @@ def aggregate(games: dict[str, np.ndarray]) -> tuple[float, float, float, int]:
 
 
 def interval(games: dict[str, np.ndarray]) -> tuple[float, float] | None:
-    """Bootstrap interval of the interquartile mean, runs resampled within each game; None with one run a game."""
+    """Bootstrap interval of the interquartile mean, by resampling the runs of each game; None with one run a game."""
     if all(len(runs) == 1 for runs in games.values()):
         return None
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     resampled = np.concatenate(
-        [dice.choice(runs, (RESAMPLES, len(runs)), replace=True) for runs in games.values()], axis=1
+        [rng.choice(runs, (RESAMPLES, len(runs)), replace=True) for runs in games.values()], axis=1
     )
     edge = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(trim_mean(resampled, 0.25, axis=1), (edge, 100 - edge))

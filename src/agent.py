@@ -1,6 +1,6 @@
-"""The agent: the named networks of a run, and the file that holds their weights."""
+"""Named networks, and the file that holds their weights."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,18 +9,17 @@ from torch import Tensor, nn
 
 from errors import UserError
 from files import load_tensors, save_tensors
-from models.actor_critic import ActorCritic, ActorCriticConfig, ActorCriticLossConfig
-from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig, SigmaDistributionConfig
-from models.rew_end_model import RewEndModel, RewEndModelConfig
-
-COMPONENTS = ("denoiser", "upsampler", "rew_end_model", "actor_critic")
+from models.actor_critic import ActorCriticConfig
+from models.diffusion import DenoiserConfig
+from models.rew_end_model import RewEndModelConfig
 
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """Configurations of the components that the agent has; `num_actions` is that of the environment and fills theirs.
+    """The published configuration of DIAMOND's networks; None for a network that an agent does not have.
 
-    `num_actions` counts actions, or the entries of a multi-hot action.
+    `num_actions` is the number of actions of the environment, or of entries of an action vector; it is copied into the
+    configuration of every network.
     """
 
     denoiser: DenoiserConfig
@@ -39,67 +38,47 @@ class AgentConfig:
                 object.__setattr__(self, name, replace(getattr(self, name), num_actions=self.num_actions))
 
 
-AGENT_TARGETS: dict[str, type] = {
-    "agent.AgentConfig": AgentConfig,
-    "models.diffusion.DenoiserConfig": DenoiserConfig,
-    "models.diffusion.InnerModelConfig": InnerModelConfig,
-    "models.rew_end_model.RewEndModelConfig": RewEndModelConfig,
-    "models.actor_critic.ActorCriticConfig": ActorCriticConfig,
-}
-"""What `_target_` may name in an agent's configuration file."""
-
-
 class Agent(nn.Module):
-    """A denoiser, and what else there is: upsampler, reward and termination model, actor-critic."""
+    """Networks by name; None for a network that this agent does not have."""
 
-    def __init__(
-        self,
-        config: AgentConfig,
-        sigma_distributions: Mapping[str, SigmaDistributionConfig] | None = None,
-        actor_critic_loss: ActorCriticLossConfig | None = None,
-    ) -> None:
-        """`sigma_distributions`: the noise levels in training of the components named there. None: the defaults."""
+    def __init__(self, networks: Mapping[str, nn.Module | None]) -> None:
         super().__init__()
-        levels = sigma_distributions or {}
-        upsampler, rew_end_model, actor_critic = config.upsampler, config.rew_end_model, config.actor_critic
-        self.denoiser = Denoiser(config.denoiser, levels.get("denoiser"))
-        self.upsampler = None if upsampler is None else Denoiser(upsampler, levels.get("upsampler"))
-        self.rew_end_model = None if rew_end_model is None else RewEndModel(rew_end_model)
-        self.actor_critic = None if actor_critic is None else ActorCritic(actor_critic, actor_critic_loss)
+        for name, network in networks.items():
+            self.add_module(name, network)
 
     @property
     def components(self) -> tuple[str, ...]:
-        """Names of those that this agent has."""
-        return tuple(name for name in COMPONENTS if getattr(self, name) is not None)
+        """Names of the networks that this agent has."""
+        return tuple(name for name, _ in self.named_children())
 
     @property
-    def large_networks(self) -> list[nn.Module]:
-        """The parts that most of the work is in: worth compiling."""
-        return [getattr(self, name).network_to_compile for name in self.components]
+    def networks_to_compile(self) -> list[nn.Module]:
+        """The parts to compile: the `network_to_compile` of each network that has one."""
+        return [each.network_to_compile for each in self.children() if hasattr(each, "network_to_compile")]
 
     def save(self, path: Path) -> None:
         """Write a flat dictionary `<component>.<parameter>` of tensors, atomically."""
         save_tensors({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}, path)
 
-    def load(self, path: Path, components: tuple[str, ...] = COMPONENTS) -> None:
-        """Take over weights of the named components from a file, as far as this agent has these components.
+    def load(self, path: Path, components: Collection[str] | None = None) -> None:
+        """Load weights from a file: of all components that this agent has, or only of those in `components`.
 
-        Raises UserError when they were made for others.
+        Raises UserError if the file's weights have other names or shapes.
         """
         self.take(read_weights(path), str(path), components)
 
-    def take(self, weights: dict[str, Tensor], origin: str, components: tuple[str, ...] = COMPONENTS) -> None:
-        """Take over weights as `read_weights` returns them; `origin` is what an error calls them."""
-        for component in (name for name in components if name in self.components):
-            prefix = f"{component}."
-            own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-            _load_exactly(getattr(self, component), own, component, origin)
+    def take(self, weights: Mapping[str, Tensor], origin: str, components: Collection[str] | None = None) -> None:
+        """Load weights as `read_weights` returns them; `origin` names them in error messages."""
+        for name in self.components if components is None else [own for own in self.components if own in components]:
+            prefix = f"{name}."
+            own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+            _load_exactly(getattr(self, name), own, name, origin)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The flat dictionary `<component>.<parameter>` of a published checkpoint, or one of ours, or a `state.pt`.
+    """Read the flat dictionary `<component>.<parameter>` from a checkpoint of this project or a published one.
 
-    Raises UserError when the file is missing or unreadable, or holds something else.
+    A `state.pt` works too. Raises UserError if the file is missing, unreadable, or not a dictionary of tensors.
     """
     stored = load_tensors(Path(path))
     if isinstance(stored, dict) and isinstance(stored.get("agent"), dict):
@@ -109,7 +88,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return stored
 
 
-def _load_exactly(module: nn.Module, weights: dict[str, Tensor], component: str, origin: str) -> None:
+def _load_exactly(module: nn.Module, weights: Mapping[str, Tensor], component: str, origin: str) -> None:
     own = module.state_dict()
     if not weights:
         raise UserError(f"{origin} has no weights of the {component}.")

@@ -1,27 +1,29 @@
-"""How any module is trained: the one loop of updates, which can stop and go on between any two of them."""
+"""The training loop of any module. It can stop and resume between any two updates."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from data import Draws
+from errors import UserError
+from models.metrics import MetricAverages, Metrics
 from run.device import autocast
 from run.ranks import Ranks
-
-Metrics = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """When and how long a component trains, on what, and how its gradient is treated.
+    """Number of updates in each epoch, batch size, learning rate warmup and gradient clipping.
 
-    `batch_size` counts the segments (or imagined environments) of one backward pass on all ranks together; an update
-    accumulates `grad_acc_steps` of them.
+    `batch_size` is the number of segments (or imagined environments) of one backward pass, summed over all ranks; an
+    update accumulates the gradients of `grad_acc_steps` passes.
     """
 
     start_after_epochs: int
@@ -32,25 +34,37 @@ class TrainingConfig:
     max_grad_norm: float | None
     grad_acc_steps: int = 1
 
+    def updates(self, epoch: int) -> int:
+        """The number of updates in an epoch (counted from 1)."""
+        if epoch <= self.start_after_epochs:
+            return 0
+        return self.steps_first_epoch if epoch == self.start_after_epochs + 1 else self.steps_per_epoch
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW; the weight decay holds for weights of linear, convolutional and recurrent layers only."""
+    """AdamW. Weight decay applies to the weights of linear, convolutional and recurrent layers only."""
 
     lr: float
     weight_decay: float
     eps: float = 1e-8
 
+    def make(self, module: nn.Module) -> Optimizer:
+        return AdamW(decay_groups(module, self.weight_decay), lr=self.lr, eps=self.eps, fused=True)
+
 
 class LossNotFinite(Exception):
-    """A loss became infinite or not a number."""
+    """Raised when a loss is infinite or not a number."""
 
     def __init__(self, component: str, update: int) -> None:
         super().__init__(f"The loss of the {component} is not finite at its update {update}.")
 
 
 class Component:
-    """A module with its optimizer, schedule, batches and settings."""
+    """A module with its optimizer, learning rate schedule, source of batches and settings.
+
+    The module's `forward(batch)` returns a loss and metrics, and may return more values for the `after_update` hook.
+    """
 
     def __init__(
         self,
@@ -58,49 +72,76 @@ class Component:
         module: nn.Module,
         next_batch: Callable[[], tuple[Any, Metrics]],
         training: TrainingConfig,
-        optimizer: OptimizerConfig,
+        make_optimizer: Callable[[nn.Module], Optimizer],
         precision: torch.dtype,
         ranks: Ranks,
+        *,
+        test_draws: Draws | None = None,
+        before_phase: Callable[[], None] | None = None,
+        after_update: Callable[[list[tuple[Any, ...]]], None] | None = None,
+        rests_in_memory: bool = False,
     ) -> None:
-        """`next_batch()` returns what the module's `forward` takes, and metrics of its making.
+        """`next_batch()` returns the argument of the module's `forward`, and metrics from making it.
 
-        The module maps a batch to a loss and metrics.
+        `test_draws` gives the test batches; without it, the module is not tested. `before_phase()` is called before the
+        first update of each phase. `after_update(batches)` is called after each update, with one tuple for each
+        accumulated batch: the batch, and what `forward` returned after loss and metrics. With `rests_in_memory`, module
+        and optimizer are kept in main memory except inside `at_work`.
         """
         self.name = name
-        self.module = module.to(ranks.device, memory_format=torch.channels_last)
+        self.device = ranks.device
+        self.home = torch.device("cpu") if rests_in_memory else ranks.device
+        self.module = module.to(self.home, memory_format=torch.channels_last)
         self.next_batch = next_batch
         self.training = training
         self.precision = precision
-        self.device = ranks.device
+        self.test_draws = test_draws
         self.num_updates = 0
-        self.num_updates_in_epoch = 0
+        self.num_updates_in_phase = 0
+        self._before_phase = before_phase
+        self._after_update = after_update
         self._averages = MetricAverages()
-        self._optimizer = AdamW(
-            decay_groups(module, optimizer.weight_decay), lr=optimizer.lr, eps=optimizer.eps, fused=True
-        )
+        self._optimizer = make_optimizer(module)
         warmup = max(1, training.lr_warmup_steps)
         self._schedule = LambdaLR(self._optimizer, lambda update: min(1.0, (update + 1) / warmup))
         self._first_not_finite = torch.full((), -1, device=self.device)
         self._is_alone = ranks.world_size == 1
-        self._share_gradients()
+        self._forward = self.module
+        if self.home == self.device:
+            self._share_gradients()
 
-    def updates_in_epoch(self, epoch: int) -> int:
-        """How many updates the schedule gives to an epoch (from 1)."""
-        training = self.training
-        if epoch <= training.start_after_epochs:
-            return 0
-        return training.steps_first_epoch if epoch == training.start_after_epochs + 1 else training.steps_per_epoch
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update."""
+        return self._schedule.get_last_lr()[0]
+
+    @contextlib.contextmanager
+    def at_work(self, trains: bool = True) -> Iterator[None]:
+        """Keep the module on the device, and its optimizer too if it `trains`. All ranks have to enter together."""
+        moves = self.home != self.device
+        if moves:
+            self._move_to(self.device, trains)
+        try:
+            yield
+        finally:
+            if moves:
+                self._move_to(self.home, False)
 
     def update(self) -> None:
-        """One step of the optimizer; nothing here waits for the device."""
+        """One step of the optimizer, without waiting for the device."""
+        if self._before_phase is not None and self.num_updates_in_phase == 0:
+            self._before_phase()
         self.module.train()
         self._optimizer.zero_grad()
+        batches = []
         for _ in range(self.training.grad_acc_steps):
             batch, metrics_of_batch = self.next_batch()
             with autocast(self.device, self.precision):
-                loss, metrics = self._forward(batch)
+                loss, metrics, *rest = self._forward(batch)
             (loss / self.training.grad_acc_steps).backward()
             self._averages.add({**metrics_of_batch, **metrics})
+            if self._after_update is not None:
+                batches.append((batch, *rest))
             first_time = (self._first_not_finite < 0) & ~loss.detach().isfinite()
             self._first_not_finite = torch.where(first_time, self.num_updates + 1, self._first_not_finite)
         if self.training.max_grad_norm is not None:
@@ -109,63 +150,61 @@ class Component:
         self._optimizer.step()
         self._schedule.step()
         self.num_updates += 1
-        self.num_updates_in_epoch += 1
+        self.num_updates_in_phase += 1
+        if self._after_update is not None:
+            self._after_update(batches)
 
-    def move_to(self, device: torch.device, is_trained: bool) -> None:
-        """Have the module on a device; its optimizer goes along if it is trained there, else to main memory.
-
-        All ranks call this together.
-        """
+    def _move_to(self, device: torch.device, trains: bool) -> None:
         self._optimizer.zero_grad()
         self.module.to(device)
-        optimizer_device = device if is_trained else torch.device("cpu")
+        optimizer_device = device if trains else self.home
         for state in self._optimizer.state.values():
             for name, value in state.items():
                 state[name] = value.to(optimizer_device)
-        if is_trained:
-            # A parameter that was moved no longer tells the other ranks of its gradient.
+        if trains:
+            # Gradient synchronisation is attached to the parameters, and is lost when they are moved.
             self._share_gradients()
 
     def _share_gradients(self) -> None:
-        # Buffers are constants, equal on all ranks from the start.
+        # Buffers are constants, and equal on all ranks from the start.
         self._forward = self.module if self._is_alone else DistributedDataParallel(self.module, broadcast_buffers=False)
 
     def read_loss(self) -> float:
-        """The average loss in this epoch so far. Waits for the device; raises LossNotFinite if it ever was not."""
+        """The average loss of this phase so far. Waits for the device; raises LossNotFinite if a loss is not finite."""
         self.check_finite()
         return next((value for name, value in self._averages.read().items() if name.startswith("loss")), float("nan"))
 
     def check_finite(self) -> None:
-        """Raise LossNotFinite if a loss was infinite or not a number since the start."""
+        """Raise LossNotFinite if any loss so far was infinite or not a number."""
         update = int(self._first_not_finite)
         if update >= 0:
             raise LossNotFinite(self.name, update)
 
-    def finish_epoch(self) -> dict[str, float]:
-        """The averages of this epoch's metrics, which then begin anew."""
+    def finish_phase(self) -> dict[str, float]:
+        """Return the averages of this phase's metrics, and reset them for the next phase."""
         self.check_finite()
-        metrics = {**self._averages.read(), "lr": self._schedule.get_last_lr()[0]}
-        self._averages, self.num_updates_in_epoch = MetricAverages(), 0
+        metrics = {**self._averages.read(), "lr": self.lr}
+        self._averages, self.num_updates_in_phase = MetricAverages(), 0
         return metrics
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
-        """Averages of the metrics on other batches, each weighted by its length."""
+        """Averages of the metrics over the given batches, weighted by their lengths."""
         averages = MetricAverages()
         self.module.eval()
         for batch in batches:
             with autocast(self.device, self.precision):
-                _, metrics = self.module(batch)
+                _, metrics, *_ = self.module(batch)
             averages.add(metrics, weight=len(batch))
         return averages.read()
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the module's weights, which are the agent's to save."""
+        """All state except the module's weights, which the agent saves."""
         return {
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "num_updates": self.num_updates,
-            "num_updates_in_epoch": self.num_updates_in_epoch,
+            "num_updates_in_phase": self.num_updates_in_phase,
             "averages": self._averages.state_dict(),
         }
 
@@ -173,43 +212,20 @@ class Component:
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.num_updates = state["num_updates"]
-        self.num_updates_in_epoch = state["num_updates_in_epoch"]
+        self.num_updates_in_phase = state["num_updates_in_phase"]
         self._averages.load_state_dict(state["averages"], self.device)
 
 
-class MetricAverages:
-    """Weighted averages of numbers, and sums of confusion matrices, that stay on the device until they are read."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._weights: dict[str, float] = {}
-
-    def add(self, metrics: Metrics, weight: float = 1.0) -> None:
-        for name, value in metrics.items():
-            weighted = value * weight if value.ndim == 0 else value
-            self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted.clone()
-            self._weights[name] = self._weights.get(name, 0.0) + weight
-
-    def read(self) -> dict[str, float]:
-        """Averages; a matrix of (true, predicted) counts becomes recall and precision of each class."""
-        numbers = {}
-        for name, total in self._sums.items():
-            if total.ndim == 0:
-                numbers[name] = float(total) / self._weights[name]
-            else:
-                numbers |= _recall_and_precision(name, total.cpu())
-        return numbers
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sums": self._sums, "weights": self._weights}
-
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
-        self._weights = dict(state["weights"])
+def share_of_batch(name: str, training: TrainingConfig, ranks: Ranks) -> int:
+    """The batch size of this rank; raises UserError if the batch cannot be divided equally among the ranks."""
+    if training.batch_size % ranks.world_size:
+        setting = f"{name}.training.batch_size={training.batch_size}"
+        raise UserError(f"{setting} cannot be shared equally by {ranks.world_size} processes.")
+    return training.batch_size // ranks.world_size
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters with weight decay (weights of linear, convolutional, recurrent layers), and those without."""
+    """Two parameter groups: weights of linear, convolutional and recurrent layers, with weight decay; all others."""
     decayed = {
         id(parameter)
         for layer in module.modules()
@@ -222,13 +238,3 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
         {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},
         {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
     ]
-
-
-def _recall_and_precision(name: str, counts: Tensor) -> dict[str, float]:
-    numbers = {}
-    for index in range(len(counts)):
-        for kind, total in (("recall", counts[index].sum()), ("precision", counts[:, index].sum())):
-            # A class that never occurred has no recall, and one never predicted no precision.
-            if total > 0:
-                numbers[f"{name}/{kind}_{index}"] = float(counts[index, index] / total)
-    return numbers

@@ -1,17 +1,17 @@
-"""The one exception that is meant for a person."""
+"""The exception whose message is shown to the user."""
 
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: one line that says what is wrong, where, and how to mend it.
+    """A mistake that the user can correct. The message is one line: what is wrong, where, and how to correct it.
 
-    The doors (`main.py`, `play.py`) print the line and leave with exit code 2, without a traceback.
+    `main.py` and `play.py` print the message and exit with code 2, without a traceback.
     """
 
 
 def near_matches(word: str, known: Iterable[str]) -> str:
-    """A sentence that names the known words most like `word`, or an empty string."""
+    """A sentence that suggests the known words most similar to `word`, or an empty string."""
     import difflib
 
     by_lower = {name.lower(): name for name in known}

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and that cannot run code when they are read."""
+"""Atomic writing of files, and reading that cannot run code."""
 
 import errno
 import io
@@ -18,10 +18,10 @@ from errors import UserError
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside its place, sync it, and rename it over the old one.
+    """Write to a temporary file in the same folder, sync it, and rename it to `path`.
 
-    A reader, also one after a power cut, finds the old content or the new one, never a part.
-    Raises UserError when the disk is full; the old file is then untouched.
+    Readers see the old content or the new content, never a part, even after a power cut.
+    Raises UserError if the disk is full; the old file is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -44,7 +44,7 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def raise_if_disk_full(error: OSError, path: Path) -> None:
-    """Turn "no space left" (also a quota or a file size limit) into a line for the user."""
+    """Raise UserError if the error is a full disk, an exceeded quota or a file size limit."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         raise UserError(
             f"The disk is full ({error.strerror}): {path} could not be written. Free some space, then resume the run."
@@ -52,16 +52,16 @@ def raise_if_disk_full(error: OSError, path: Path) -> None:
 
 
 def save_tensors(value: Any, path: Path) -> None:
-    """Write tensors, numbers, strings and containers of them, atomically, for `load_tensors`."""
+    """Write tensors, numbers, strings and containers of them atomically; `load_tensors` reads them."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def load_tensors(path: Path, maps: bool = False) -> Any:
-    """Read a file written by `torch.save` without running code; with `maps`, tensors are read where they are used.
+    """Read a file written by `torch.save` without running code; with `maps`, tensors are memory-mapped.
 
-    Beside tensors and plain Python values, only `collections.Counter` and NumPy arrays of numbers are let in
+    Besides tensors and plain Python values, only `collections.Counter` and NumPy arrays of numbers are allowed
     (the published `info.pt` holds them). Raises UserError for a missing, damaged or unsafe file.
     """
     try:
@@ -78,7 +78,7 @@ def load_tensors(path: Path, maps: bool = False) -> Any:
 
 
 def natural_order(name: str) -> list[int | str]:
-    """A key that sorts names with the numbers in them by size: `a2` before `a10`."""
+    """A sort key that compares numbers inside names by value: `a2` comes before `a10`."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
@@ -89,7 +89,7 @@ def _allowed_types() -> list[Any]:
     named = [(reconstruct, f"{module}._reconstruct") for module in modules]
     named += [(scalar, f"{module}.scalar") for module in modules]
     dtypes = [type(np.dtype(kind)) for kind in ("bool", "u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8")]
-    # An empty array is stored with a call of `bytes`.
+    # An empty array is pickled as a call of `bytes`.
     return [Counter, np.ndarray, np.dtype, bytes, *dtypes, *named]
 
 
@@ -101,5 +101,5 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-# Once for the process, as files are read in several threads.
+# Registered once for the process, because files are read in several threads.
 torch.serialization.add_safe_globals(_allowed_types())

@@ -1,6 +1,6 @@
 """Train an agent in its own world model: `python src/main.py env.train.id=BreakoutNoFrameskip-v4`.
 
-`python src/main.py --resume RUN_DIR` goes on with an interrupted run (`scripts/resume.sh` calls this).
+`python src/main.py --resume RUN_DIR` resumes an interrupted run (`scripts/resume.sh` calls this).
 """
 
 import functools
@@ -9,7 +9,7 @@ import secrets
 import sys
 from pathlib import Path
 
-# Hydra prints its own, longer messages unless it is told to pass errors on.
+# Without this, Hydra catches errors and prints longer messages of its own.
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 import hydra
@@ -17,35 +17,39 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from algorithms import read_settings
 from component import LossNotFinite
 from files import load_tensors
+from run.allocator import keep_freed_memory
 from run.config import register_resolvers
 from run.door import explain, fail
-from run.folder import RunFolder
+from run.folder import PROJECT, RunFolder
 from run.interrupt import Interrupted
-from run.memory import keep_freed_memory
 from run.ranks import Ranks, run_ranks
 from trainer import Trainer
-from training.config import TrainerConfig
 from training.summary import how_to_resume, next_commands, summarize
 
 NOTHING_YET = "Stopped before the first checkpoint: nothing to resume."
 
 
 def main() -> int:
-    """The exit code: 0 done, 2 a mistake that the user can mend, 1 a loss that is not finite, 128 + n signal n."""
+    """Begin or resume a run; returns the exit code.
+
+    0: done. 1: a loss is not finite. 2: a mistake that the user can correct. 128 + n: stopped by signal n.
+    """
     register_resolvers()
     if sys.argv[1:2] == ["--resume"]:
-        return explain(lambda: resume(sys.argv[2:]), NOTHING_YET)
+        return resume(sys.argv[2:])
     if int(os.environ.get("RANK", 0)) > 0:
-        # Every rank works in the first one's folder: Hydra must not make others.
+        # All ranks share the folder of rank 0: Hydra must not make more.
         sys.argv.append("hydra.run.dir=.")
-    return explain(lambda: begin() or 0, NOTHING_YET)
+    begin()
+    return 0
 
 
-@hydra.main(version_base="1.3", config_path="../config", config_name="trainer")
+@hydra.main(version_base="1.3", config_path=str(PROJECT / "config"), config_name="trainer")
 def begin(config: DictConfig) -> None:
-    """Begin a run as Hydra composes it (with `-m`, one of several)."""
+    """Begin a run with the settings that Hydra composed (with `-m`, one run of several)."""
     if config.common.seed is None:
         config.common.seed = secrets.randbelow(2**31)
     paths = (("initialization", "path_to_ckpt"), ("static_dataset", "path"), ("static_dataset", "path_full_res"))
@@ -53,14 +57,14 @@ def begin(config: DictConfig) -> None:
         if config[section][key] is not None:
             config[section][key] = str(Path(config[section][key]).expanduser().resolve())
     path = Path(HydraConfig.get().runtime.output_dir)
-    code = explain(lambda: run_ranks(config.common.device, functools.partial(_train, config, path, True)), NOTHING_YET)
-    # Not an exception, which Hydra would comment on; with `-m`, the runs behind this one are left out.
+    # Hydra would add a comment to an exception, so errors are handled here; with `-m`, later runs are not started.
+    code = explain(lambda: run_ranks(config.common.device, functools.partial(train, config, path, True)), NOTHING_YET)
     if code != 0:
         sys.exit(code)
 
 
 def resume(arguments: list[str]) -> int:
-    """Go on with the run in the named folder (default: here); further arguments override settings."""
+    """Resume the run in the given folder (default: the current one); arguments with `=` override settings."""
     where = [argument for argument in arguments if "=" not in argument]
     folder = RunFolder.open(Path(where[0] if where else "."))
     overrides = OmegaConf.from_dotlist([argument for argument in arguments if "=" in argument])
@@ -68,34 +72,33 @@ def resume(arguments: list[str]) -> int:
     OmegaConf.set_struct(config, True)
     config = OmegaConf.merge(config, overrides)
     if folder.state.exists() and load_tensors(folder.state)["progress"]["is_finished"]:
-        print(f"This run is finished.\n{summarize(folder)}")
+        definition, _ = read_settings(config)
+        print(f"This run is finished.\n{summarize(folder, definition.summary)}")
         return 0
-    return run_ranks(config.common.device, functools.partial(_train, config, folder.path, False))
+    return run_ranks(config.common.device, functools.partial(train, config, folder.path, False))
 
 
-def _train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
-    """Train on one rank, whose process may have been started for it alone."""
+def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
+    """Train on one rank, possibly in a process of its own; returns the exit code.
+
+    All ranks use the folder and the seed of rank 0.
+    """
     register_resolvers()
-    return explain(lambda: _train_in_folder(config, path, is_new, ranks), NOTHING_YET)
-
-
-def _train_in_folder(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
-    """With several ranks, every one takes the first one's folder and seed."""
-    path, seed = ranks.broadcast((path, config.common.seed))
-    config.common.seed = seed
+    path, config.common.seed = ranks.broadcast((path, config.common.seed))
     if ranks.device.type == "cpu":
         keep_freed_memory()
     if ranks.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
-    typed = TrainerConfig.from_yaml(config)
+    definition, typed = read_settings(config)
     if ranks.is_first:
         folder = RunFolder.create(path, config) if is_new else RunFolder.open(path)
-        print(f"{'Run' if is_new else 'Resuming'}: {folder.path} (device {ranks.device}, seed {seed})", flush=True)
+        verb = "Run" if is_new else "Resuming"
+        print(f"{verb}: {folder.path} (device {ranks.device}, seed {typed.common.seed})", flush=True)
     ranks.broadcast("the folder exists")
     folder = RunFolder(path.resolve())
     try:
-        Trainer(typed, folder, ranks, OmegaConf.to_container(config, resolve=True)).run()
+        Trainer(definition, typed, folder, ranks, OmegaConf.to_container(config, resolve=True)).run()
     except Interrupted as interrupt:
         if ranks.is_first:
             print(f"\nStopped by {interrupt}. {how_to_resume(folder)}", flush=True)
@@ -106,9 +109,9 @@ def _train_in_folder(config: DictConfig, path: Path, is_new: bool, ranks: Ranks)
         )
         return fail(f"{error} {good}", 1)
     if ranks.is_first:
-        print(f"\n{summarize(folder)}\n{next_commands(folder)}", flush=True)
+        print(f"\n{summarize(folder, definition.summary)}\n{next_commands(folder)}", flush=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(explain(main, NOTHING_YET))

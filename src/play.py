@@ -3,10 +3,11 @@
 import argparse
 import secrets
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 
 from omegaconf import OmegaConf
 
+from algorithms import read_settings
 from envs import EnvConfig, RecordedGameConfig, action_layout
 from game.benchmark import measure
 from game.build import PlayConfig, action_names, build_play_env
@@ -16,7 +17,7 @@ from game.options import ASK, read_arguments
 from game.painter import Painter
 from game.play_env import PlayEnv
 from game.pretrained import ask_for_game, find_game, load_pretrained, pretrained_env, pretrained_folder
-from game.source import Source, env_config, find_run, list_datasets, load_config, load_source
+from game.source import Source, find_run, list_datasets, load_config, load_source
 from game.view import Playable
 from game.window import Window, open_display, screen_size
 from run.config import register_resolvers
@@ -31,7 +32,7 @@ FPS = 15
 
 
 def main() -> int:
-    """The exit code: 0 done, 2 a mistake that the user can mend, 130 stopped while loading."""
+    """The exit code: 0 done, 2 a mistake of the user, 130 stopped while loading."""
     register_resolvers()
     arguments = read_arguments()
     return explain(lambda: browse(arguments) if arguments.dataset else play(arguments), "Stopped.")
@@ -47,16 +48,15 @@ def play(arguments: argparse.Namespace) -> int:
     chosen = {field.name: getattr(arguments, field.name) for field in fields(PlayConfig) if field.name != "seed"}
     config = PlayConfig(**chosen, seed=seed)
     source = load(arguments)
-    if config.controller is None and source.agent.actor_critic is None and not is_for_people(arguments):
-        config = replace(config, controller="replay")
-    playable = build_play_env(source, config, device)
+    playable = build_play_env(source, config, device, is_for_people(arguments))
     print(f"Playing {source.folder} ({source.version}, {device})")
     if arguments.benchmark:
         print(measure(playable, Painter(arguments.size, arguments.header), arguments.benchmark, device))
         return 0
     if arguments.video is None:
         print(f"Keys: {playable.keys.describe()}")
-    show(playable, f"{source.env_test.id} · {source.version}", arguments, source.env_test)
+    game = source.config.env.test
+    show(playable, f"{game.id} · {source.version}", arguments, game)
     tell_recordings(playable)
     return 0
 
@@ -71,7 +71,7 @@ def browse(arguments: argparse.Namespace) -> int:
     else:
         folder = find_run(arguments.run, needs_weights=False)
         config = load_config(folder)
-        paths, env = list_datasets(folder, config), env_config(config.env.train)
+        paths, env = list_datasets(folder, config), read_settings(config)[1].env.train
     datasets = open_datasets(paths)
     print(f"Data sets: {', '.join(f'{name} ({data.num_episodes} episodes)' for name, data in datasets.items())}")
     playable = DatasetEnv(datasets, action_names(env), action_layout(env))
@@ -93,12 +93,12 @@ def choose_game(arguments: argparse.Namespace) -> str:
 
 
 def is_for_people(arguments: argparse.Namespace) -> bool:
-    """Whether somebody is there who could play."""
+    """Whether there is a window, in which a person can play."""
     return arguments.video is None and not arguments.benchmark
 
 
 def check_output(arguments: argparse.Namespace) -> None:
-    """Raise UserError before anything is loaded that could not be shown."""
+    """Raise UserError where nothing can be shown, before anything is loaded."""
     if arguments.video is None:
         open_display()
     else:

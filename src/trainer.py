@@ -1,252 +1,149 @@
-"""The epoch loop: collect, train every component, evaluate, and be able to stop and go on anywhere in between."""
+"""A training run: its parts, and the loop over epochs and their phases."""
 
-import signal
-import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
+import torch
 
+from algorithms.base import Definition, Phase, Surroundings
+from algorithms.config import CollectionConfig, EnvsConfig, TrainerConfig
+from data import Actions, Spaces
+from envs import EnvConfig, RealEnv, frame_shape, make_env
 from rl.collector import Collector
-from run.compiled import uncompiled
+from rl.policy import Policy
+from run.compiled import compile_networks
+from run.device import choose_precision
 from run.folder import RunFolder
-from run.interrupt import Interrupted, Interrupts
-from run.log import Log, read_metrics
-from run.media import draw_curves
+from run.interrupt import Interrupts
+from run.log import Log
+from run.random_state import seed_everything
 from run.ranks import Ranks
-from training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from training.config import TrainerConfig
-from training.evaluation import evaluate_world_model, film, load_replay
-from training.parts import build_parts
+from training.checkpoint import Saved
+from training.data import RunData, open_own_data, open_static_data, spaces_of
+from training.progress import Progress
 from training.report import Report
+from training.runners import Runners
 from training.schedule import Schedule
-
-SECONDS_BETWEEN_READINGS = 2.0
+from training.stops import Stops
 
 
 class Trainer:
     """Trains an agent in a run folder, from the beginning or from its last checkpoint.
 
-    An epoch is a row of phases. Each phase returns at once when it is not due, and goes on where it stopped.
+    An epoch is a sequence of phases. The algorithm and the schedule choose them, and `Runners` runs them.
     """
 
-    def __init__(self, config: TrainerConfig, folder: RunFolder, ranks: Ranks, log_config: dict[str, Any]) -> None:
-        self.config = config
-        self.folder = folder
-        self.ranks = ranks
-        self.schedule = Schedule(config)
-        self.progress = Progress()
-        self.interrupts = Interrupts()
-        self.interrupts.listen()
-        self.parts = build_parts(config, folder, ranks)
-        position = self._begin_or_go_on()
-        self.log = Log(folder, config.wandb, log_config, position) if ranks.is_first else None
-        self.report = Report(folder, config, self.log)
-        self._last_checkpoint = time.monotonic()
-        self._acts_alone = False
-        self._phases: dict[str, Callable[[], None]] = {
-            "collect": lambda: self._alone(self._collect),
-            "play_untrained": lambda: self._alone(self._play_untrained),
-            "evaluate_untrained": lambda: self._alone(self._evaluate_untrained),
-            **{name: lambda name=name: self._train(name) for name in self.parts.components},
-            "play": lambda: self._alone(self._play),
-            "evaluate": lambda: self._alone(self._evaluate),
-            "save": lambda: self._alone(self._save_agent),
-            "play_final": lambda: self._alone(self._play_final),
-        }
+    def __init__(
+        self,
+        definition: Definition,
+        config: TrainerConfig,
+        folder: RunFolder,
+        ranks: Ranks,
+        log_config: dict[str, Any],
+    ) -> None:
+        """Make every part of the run, and restore its last checkpoint.
 
-    @property
-    def num_epochs(self) -> int:
-        return self.schedule.num_epochs(self.progress.first_collection)
+        Raises UserError for an environment, data set or checkpoint that cannot be used.
+        """
+        config.check()
+        self.folder = folder
+        interrupts = Interrupts()
+        interrupts.listen()
+        seed, collection, static = config.common.seed, config.collection, config.static_dataset
+        plays, precision = static.path is None, choose_precision(config.training.precision, ranks.device)
+        envs = _make_collection_envs(config.env, collection, seed, ranks) if plays and ranks.is_first else {}
+        if plays:
+            num_steps = collection.train.num_steps_total
+            self.data = open_own_data(folder, config.env.train, num_steps, config.training.replay_device, ranks)
+        else:
+            self.data = open_static_data(static, config.env.train, config.training.replay_device, ranks)
+        spaces = ranks.broadcast(_find_spaces(config.env.train, static.num_actions, self.data, envs))
+
+        def make_training_env(num_envs: int, env_seed: int) -> RealEnv:
+            return make_env(config.env.train, num_envs, env_seed, ranks.device)
+
+        around = Surroundings(spaces, ranks, precision, seed, self.data.train, make_env=make_training_env)
+        # Networks are equal on every rank; from then on the ranks' random numbers differ.
+        seed_everything(seed)
+        self.algorithm = definition.make(config, around)
+        seed_everything(seed + 1_000_003 * (1 + ranks.rank))
+        networks = self.algorithm.agent.networks_to_compile
+        compile_networks(networks, config.training.compile, ranks.device, ranks.is_first)
+        self.progress = Progress()
+        collectors = _make_collectors(envs, collection, self.algorithm.policy, self.data, precision)
+        saved = Saved(folder, ranks, self.progress, self.algorithm, self.data, collectors)
+        position = saved.restore()
+        self._log = Log(folder, config.wandb, log_config, position) if ranks.is_first else None
+        self.schedule = Schedule(
+            collection,
+            config.evaluation,
+            config.checkpointing,
+            config.training.num_final_epochs,
+            plays=plays,
+            learn=self.algorithm.phases,
+        )
+        self._report = Report(folder, self.schedule, definition.epoch_line, self._log)
+        self._stops = Stops(ranks, interrupts, config.checkpointing.minutes, lambda: saved.save(self._log))
+        self._runners = Runners(
+            self.algorithm,
+            self.data,
+            collectors.get("train"),
+            collectors.get("test"),
+            collection.train.num_steps_total,
+            config.evaluation,
+            config.checkpointing,
+            folder,
+            ranks,
+            self.progress,
+            self.schedule,
+            self._report,
+            self._stops,
+        )
 
     def run(self) -> None:
-        """Train to the end. Raises Interrupted after a SIGINT or SIGTERM, with a checkpoint written."""
-        names = list(self._phases)
+        """Train to the end. After SIGINT or SIGTERM, writes a checkpoint and raises Interrupted."""
         while not self.progress.is_finished:
-            for name in names[names.index(self.progress.phase) :]:
-                if self.progress.phase != name:
-                    self.progress.phase, self.progress.phase_has_begun = name, False
-                self._phases[name]()
-            self.report.epoch(self.progress, self.parts)
-            self.progress.is_finished = self.progress.epoch >= self.num_epochs
-            self.progress.epoch += 1
-            self.progress.phase, self.progress.phase_has_begun = names[0], False
-            self._checkpoint()
-        if self.log is not None:
-            self.log.close()
+            for phase in self._remaining_phases():
+                self._runners.run(phase)
+            self._finish_epoch()
+        if self._log is not None:
+            self._log.close()
 
-    def _collect(self) -> None:
-        collector, progress, dataset = self.parts.collect_train, self.progress, self.parts.train.dataset
-        is_first = progress.epoch == 1
-        if not self.schedule.collects or (
-            progress.epoch > self.schedule.num_collecting_epochs(progress.first_collection)
-        ):
-            return
-        if not progress.phase_has_begun:
-            if not collector.has_begun:
-                collector.begin()
-            collector.forget_results()
-            progress.phase_has_begun = True
-        least, most = self.schedule.collection_bounds(is_first, dataset.num_steps - collector.num_stored_steps)
+    def _remaining_phases(self) -> Iterator[Phase]:
+        """The phases of this epoch that are not finished."""
+        while self.progress.phase < len(phases := self.schedule.phases(self.progress)):
+            yield phases[self.progress.phase]
+            self.progress.next_phase()
 
-        def is_enough() -> bool:
-            steps = collector.num_steps
-            return steps >= most or (steps >= least and (not is_first or self._has_seen_rewards()))
+    def _finish_epoch(self) -> None:
+        progress = self.progress
+        self._report.epoch(progress)
+        progress.is_finished = progress.epoch >= self.schedule.num_epochs(progress.first_collection)
+        progress.next_epoch()
+        self._stops.checkpoint()
 
-        self._step_until(is_enough, collector, "Collecting", most, lambda: collector.num_steps)
-        collector.store_unfinished()
-        dataset.save_info()
-        if is_first:
-            progress.first_collection = collector.num_steps
-        self.report.episodes(progress.epoch, "train", collector, {"num_steps": float(dataset.num_steps)})
 
-    def _has_seen_rewards(self) -> bool:
-        """Whether the rewards of all signs but the most common one are many enough to learn from."""
-        counts = self.parts.train.dataset.counter_rew + self.parts.collect_train.unstored_rewards()
-        wanted = self.config.collect_train.first_epoch.threshold_rew
-        return counts.total() - max(counts.values(), default=0) >= wanted
+def _make_collection_envs(
+    envs: EnvsConfig, collection: CollectionConfig, seed: int, ranks: Ranks
+) -> dict[str, RealEnv]:
+    """Training and test environments."""
+    return {
+        "train": make_env(envs.train, collection.train.num_envs, seed, ranks.device),
+        "test": make_env(envs.test, collection.test.num_envs, seed + 1, ranks.device),
+    }
 
-    def _play_untrained(self) -> None:
-        if self.progress.epoch == 1 and self.config.evaluation.untrained:
-            self._play_test_episodes("test", self.config.collect_test.num_episodes, epoch=0)
 
-    def _evaluate_untrained(self) -> None:
-        if self.progress.epoch == 1 and self.config.evaluation.untrained:
-            self._evaluate_world_model(epoch=0)
+def _find_spaces(env: EnvConfig, num_actions: int | None, data: RunData, envs: dict[str, RealEnv]) -> Spaces | None:
+    """The shapes of frames and actions; None on ranks without environments, which receive them from rank 0."""
+    if not data.is_own:
+        return spaces_of(data.train.dataset, env, num_actions)
+    return Spaces(frame_shape(env), Actions("numbered", envs["train"].num_actions)) if envs else None
 
-    def _train(self, name: str) -> None:
-        component, epoch = self.parts.components[name], self.progress.epoch
-        total = component.updates_in_epoch(epoch)
-        if total == 0:
-            return
-        done = component.num_updates_in_epoch
-        self.parts.make_room_for(name)
-        if name == "actor_critic" and done == 0:
-            self.parts.rollouts.begin_phase()
-        with self.report.timed(name) as units, self.report.bar(name, self.progress, total, done) as bar:
-            last_reading = time.monotonic()
-            while component.num_updates_in_epoch < total:
-                component.update()
-                bar.update()
-                if time.monotonic() - last_reading > SECONDS_BETWEEN_READINGS:
-                    bar.set_postfix(loss=f"{component.read_loss():.4f}")
-                    last_reading = time.monotonic()
-                self._between_steps()
-            metrics = component.finish_epoch()
-            units.append(total - done)
-        self.report.numbers(epoch, f"{name}/train", {**metrics, "num_updates": component.num_updates})
-        self.report.rate(epoch, name)
 
-    def _play(self) -> None:
-        if not self.schedule.plays or not self.schedule.is_evaluated(self.progress.epoch, self.num_epochs):
-            return
-        self._play_test_episodes("test", self.config.collect_test.num_episodes, self.progress.epoch)
-        mean_return = float(np.mean(self.parts.collect_test.returns or [-np.inf]))
-        if self.progress.best_return is None or mean_return > self.progress.best_return:
-            self.progress.best_return = mean_return
-            self.parts.agent.save(self.folder.best_agent)
-
-    def _evaluate(self) -> None:
-        if self.schedule.is_evaluated(self.progress.epoch, self.num_epochs):
-            self._evaluate_world_model(self.progress.epoch)
-
-    def _save_agent(self) -> None:
-        epoch, to_keep = self.progress.epoch, self.config.checkpointing.num_to_keep
-        if not self.schedule.is_saved(epoch, self.num_epochs):
-            return
-        self.parts.agent.save(self.folder.agent_version(epoch))
-        if to_keep is not None:
-            for path in sorted(self.folder.agent_versions.glob("agent_epoch_*.pt"))[:-to_keep]:
-                path.unlink()
-
-    def _play_final(self) -> None:
-        count = self.config.collect_test.num_final_episodes
-        if self.schedule.plays and self.progress.epoch == self.num_epochs and count > 0:
-            self._play_test_episodes("final", count, self.progress.epoch)
-            self._draw_curves()
-
-    def _play_test_episodes(self, name: str, count: int, epoch: int) -> None:
-        collector = self.parts.collect_test
-        if collector is None or count == 0:
-            return
-        if not self.progress.phase_has_begun:
-            self.parts.test.clear()
-            collector.begin(count)
-            self.progress.phase_has_begun = True
-        words = "Playing test episodes"
-        self._step_until(lambda: collector.is_complete, collector, words, count, lambda: len(collector.returns))
-        self.parts.test.save_info()
-        self.report.episodes(epoch, name, collector, {})
-
-    def _evaluate_world_model(self, epoch: int) -> None:
-        if self.parts.test.num_episodes > 0 and not self.config.run.model_free:
-            replay = load_replay(self.parts.test, is_static=not self.schedule.plays)
-            for name, metrics in evaluate_world_model(self.parts, self.config, replay).items():
-                self.report.numbers(epoch, f"{name}/test", metrics)
-            film(self.parts, self.config, replay, self.folder.media / f"real_and_imagined_epoch_{epoch:05d}.mp4")
-        self._draw_curves()
-
-    def _draw_curves(self) -> None:
-        draw_curves(read_metrics(self.folder.metrics), self.folder.media / "curves.png")
-
-    def _step_until(
-        self, is_done: Callable[[], bool], collector: Collector, words: str, total: int, count: Callable[[], int]
-    ) -> None:
-        before = collector.num_steps
-        with self.report.timed(words) as units, self.report.bar(words, self.progress, total, count()) as bar:
-            while not is_done():
-                collector.step()
-                bar.update(count() - bar.n)
-                self._between_steps()
-            units.append(collector.num_steps - before)
-
-    def _between_steps(self) -> None:
-        """Write a checkpoint when one is due; raise Interrupted when the run was asked to stop."""
-        age = time.monotonic() - self._last_checkpoint
-        order = 2 if self.interrupts.received else 1 if age > 60 * self.config.checkpointing.minutes else 0
-        if not self._acts_alone:
-            order = self.ranks.largest(order)
-        elif order > 0:
-            self.ranks.broadcast(order)
-        if order > 0:
-            self._obey(order)
-
-    def _obey(self, order: int) -> None:
-        """Write a checkpoint (1), or write one and stop (2)."""
-        self._checkpoint()
-        if order == 2:
-            raise Interrupted(self.interrupts.received or signal.SIGTERM)
-
-    def _alone(self, work: Callable[[], None]) -> None:
-        """Do work on the first rank; the others join its checkpoints and then take over what it collected."""
-        if self.ranks.is_first:
-            self._acts_alone = True
-            with uncompiled():
-                work()
-            self._acts_alone = False
-            self.ranks.broadcast(0)
-        else:
-            while (order := self.ranks.broadcast(None)) > 0:
-                self._obey(order)
-        added, progress = self.ranks.broadcast((self.parts.train.take_added(), asdict(self.progress)))
-        if not self.ranks.is_first:
-            self.parts.train.follow(added)
-            self.progress = Progress(**progress)
-
-    def _checkpoint(self) -> None:
-        save_checkpoint(self.folder, self.progress, self.parts, self.ranks, self.log)
-        self._last_checkpoint = time.monotonic()
-
-    def _begin_or_go_on(self) -> int:
-        """Go back to the last checkpoint, or clear what was written before the first; returns the log's position."""
-        owns_data = self.schedule.plays
-        if self.ranks.is_first:
-            self.folder.remove_parts()
-        if self.folder.state.exists():
-            self.progress, position = load_checkpoint(self.folder, self.parts, self.ranks, owns_data)
-            return position
-        if owns_data and self.ranks.is_first:
-            self.parts.train.clear()
-            self.parts.test.clear()
-        return 0
+def _make_collectors(
+    envs: dict[str, RealEnv], collection: CollectionConfig, policy: Policy | None, data: RunData, precision: torch.dtype
+) -> dict[str, Collector]:
+    """A collector for each environment, which plays in it and stores its episodes."""
+    stores = {"train": data.train.add_episode, "test": data.test.dataset.add_episode}
+    epsilons = {"train": collection.train.epsilon, "test": collection.test.epsilon}
+    return {name: Collector(env, policy, stores[name], epsilons[name], precision) for name, env in envs.items()}

@@ -11,7 +11,7 @@ SMALL_SIZE = (12, 20)
 NUM_ACTIONS = 51
 KEYS = {"w": (0, (-5, 0)), "a": (1, (0, -5)), "s": (2, (5, 0)), "d": (3, (0, 5))}
 NO_MOTION = (13 + 11, 13 + 23 + 7)
-"""Entries of an action for a mouse that does not move: those of 0 among the motions sideways, and up or down."""
+"""Entries of an action that are set if the mouse does not move: motion 0 of each axis."""
 
 CSGO = [
     "+experiment=csgo",
@@ -42,20 +42,20 @@ CSGO = [
     "common.device=cpu",
     "common.seed=3",
 ]
-"""Settings of a small run on such recordings, behind which `static_dataset.path` has to follow."""
+"""Settings of a small run on such recordings; `static_dataset.path` has to be added."""
 
 
 def play(num_steps: int, seed: int, size: tuple[int, int] = FULL_SIZE) -> tuple[np.ndarray, np.ndarray]:
     """Frames uint8 (t, H, W, 3), RGB, and the actions taken at them, (t, 51)."""
-    dice = np.random.default_rng(seed)
-    place = dice.integers(0, (size[0] - 15, size[1] - 15))
+    rng = np.random.default_rng(seed)
+    place = rng.integers(0, (size[0] - 15, size[1] - 15))
     frames, actions = [], np.zeros((num_steps, NUM_ACTIONS))
     actions[:, NO_MOTION] = 1
     for step in range(num_steps):
         frame = np.full((*size, 3), (30, 60, 120), np.uint8)
         frame[place[0] : place[0] + 15, place[1] : place[1] + 15] = (240, 200, 40)
         frames.append(frame)
-        key = dice.choice(list(KEYS))
+        key = rng.choice(list(KEYS))
         entry, motion = KEYS[key]
         actions[step, entry] = 1
         place = np.clip(place + motion, 0, (size[0] - 15, size[1] - 15))
@@ -63,7 +63,7 @@ def play(num_steps: int, seed: int, size: tuple[int, int] = FULL_SIZE) -> tuple[
 
 
 def write_hdf5(path: Path, num_steps: int, seed: int) -> None:
-    """As published: BGR frames, the action, and two entries that nobody needs here."""
+    """The published layout: BGR frames, the action, and two entries that are not used here."""
     path.parent.mkdir(parents=True, exist_ok=True)
     frames, actions = play(num_steps, seed)
     with h5py.File(path, "w") as file:

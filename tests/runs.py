@@ -69,7 +69,8 @@ def command(*arguments: str | Path) -> list[str]:
 def environment() -> dict[str, str]:
     """The environment of a user who installed nothing but the requirements, with the tests' games on the path."""
     # One thread: numbers must not depend on how a busy machine splits work.
-    return {**os.environ, "PYTHONPATH": str(PROJECT / "tests" / "learning"), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(str(PROJECT / "tests" / folder) for folder in ("learning", "algorithms"))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def run(

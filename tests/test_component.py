@@ -1,11 +1,14 @@
 """The loop of updates."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from component import Component, LossNotFinite, MetricAverages, OptimizerConfig, TrainingConfig, decay_groups
+from component import Component, LossNotFinite, OptimizerConfig, TrainingConfig, decay_groups
 from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
+from models.metrics import MetricAverages
 from models.rew_end_model import RewEndModel, RewEndModelConfig
 from run.ranks import Ranks
 
@@ -19,14 +22,15 @@ class Line(nn.Module):
         super().__init__()
         self.layer = nn.Linear(1, 1)
 
-    def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = (self.layer(batch) - 3 * batch).pow(2).mean()
-        return loss, {"loss": loss.detach()}
+    def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        prediction = self.layer(batch)
+        loss = (prediction - 3 * batch).pow(2).mean()
+        return loss, {"loss": loss.detach()}, prediction
 
 
-def make(batches: list[Tensor] | None = None, **settings: object) -> Component:
+def make(batches: list[Tensor] | None = None, hooks: dict[str, Any] | None = None, **settings: object) -> Component:
     torch.manual_seed(0)
-    dice = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     given = iter(batches or [])
     defaults = {
         "start_after_epochs": 0,
@@ -39,11 +43,12 @@ def make(batches: list[Tensor] | None = None, **settings: object) -> Component:
     return Component(
         "line",
         Line(),
-        lambda: (next(given, None) if batches else torch.randn(8, 1, generator=dice), {}),
+        lambda: (next(given, None) if batches else torch.randn(8, 1, generator=rng), {}),
         TrainingConfig(**{**defaults, **settings}),
-        OptimizerConfig(lr=0.05, weight_decay=0.0),
+        OptimizerConfig(lr=0.05, weight_decay=0.0).make,
         torch.float32,
         Ranks(0, 1, CPU),
+        **(hooks or {}),
     )
 
 
@@ -56,19 +61,19 @@ def test_it_learns() -> None:
 
 
 def test_schedule_of_epochs() -> None:
-    component = make(start_after_epochs=2)
-    assert [component.updates_in_epoch(epoch) for epoch in range(1, 6)] == [0, 0, 5, 2, 2]
+    training = make(start_after_epochs=2).training
+    assert [training.updates(epoch) for epoch in range(1, 6)] == [0, 0, 5, 2, 2]
 
 
 def test_warmup_is_linear() -> None:
     component, rates = make(), []
     for _ in range(6):
-        rates.append(component._schedule.get_last_lr()[0])
+        rates.append(component.lr)
         component.update()
     assert rates == pytest.approx([0.0125, 0.025, 0.0375, 0.05, 0.05, 0.05])
 
 
-def test_accumulated_gradients_are_those_of_the_joined_batch() -> None:
+def test_accumulated_gradients_equal_the_joined_batch() -> None:
     halves = list(torch.randn(2, 8, 1))
     one, two = make([torch.cat(halves)]), make(halves, grad_acc_steps=2)
     one.update()
@@ -82,7 +87,7 @@ def test_gradients_are_clipped() -> None:
     component.update()
     norm = torch.stack([parameter.grad.norm() for parameter in component.module.parameters()]).norm()
     assert float(norm) == pytest.approx(0.1, rel=1e-4)
-    assert component.finish_epoch()["grad_norm_before_clip"] > 0.1
+    assert component.finish_phase()["grad_norm_before_clip"] > 0.1
 
 
 def test_a_loss_that_is_not_finite_names_its_update() -> None:
@@ -96,7 +101,7 @@ def test_a_loss_that_is_not_finite_names_its_update() -> None:
         component.check_finite()
 
 
-def test_a_restored_component_goes_on_the_same() -> None:
+def test_a_restored_component_continues_the_same() -> None:
     batches = list(torch.randn(7, 8, 1))
     whole, first = make(batches), make(batches[:3])
     for _ in range(7):
@@ -109,8 +114,8 @@ def test_a_restored_component_goes_on_the_same() -> None:
     for _ in range(4):
         second.update()
     assert torch.equal(whole.module.layer.weight, second.module.layer.weight)
-    assert second.num_updates_in_epoch == 7
-    assert second.finish_epoch() == whole.finish_epoch()
+    assert second.num_updates_in_phase == 7
+    assert second.finish_phase() == whole.finish_phase()
 
 
 def test_evaluation_weighs_batches_by_length() -> None:
@@ -143,3 +148,20 @@ def test_weight_decay_is_for_weights_of_layers_only() -> None:
             )
             assert (id(parameter) in decayed) == is_weight, name
             assert (id(parameter) in others) != is_weight, name
+
+
+def test_hooks_are_called_once_a_phase_and_once_an_update() -> None:
+    phases, seen, batches = [], [], list(torch.randn(8, 8, 1))
+    hooks = {"before_phase": lambda: phases.append(component.num_updates), "after_update": seen.append}
+    component = make(batches, hooks, grad_acc_steps=2)
+    for _ in range(2):
+        component.update()
+    component.finish_phase()
+    weight, bias = component.module.layer.weight.detach().clone(), component.module.layer.bias.detach().clone()
+    component.update()
+    assert phases == [0, 2]
+    # One call an update, with every batch that it accumulated, and what was predicted before the step.
+    assert [len(update) for update in seen] == [2, 2, 2]
+    for (batch, prediction), given in zip(seen[2], batches[4:6], strict=True):
+        assert batch is given
+        assert torch.allclose(prediction, given @ weight.T + bias)

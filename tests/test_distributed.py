@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 TWO_CPUS = [torch.device("cpu")] * 2
 
 
-def test_gradient_of_two_ranks_is_that_of_the_joined_batch(tmp_path: Path) -> None:
+def test_gradient_of_two_ranks_equals_the_one_of_the_joined_batch(tmp_path: Path) -> None:
     """Although the ranks' shares are padded differently."""
     assert spawn_ranks(TWO_CPUS, functools.partial(compare_gradients, tmp_path / "distances.json")) == 0
     for distances in json.loads((tmp_path / "distances.json").read_text()):
@@ -62,7 +62,7 @@ def test_torchrun_can_be_stopped_and_resumed(tmp_path: Path) -> None:
     resumed = runs.run([*torchrun, *runs.command("--resume", folder, "training.num_final_epochs=1")[1:]])
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert "Final test return" in resumed.stdout
-    # One rank can go on with what two have begun, and finds it finished.
+    # One rank can resume the run of two, which is finished.
     assert "This run is finished." in runs.resume(folder).stdout
 
 

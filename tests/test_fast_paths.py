@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agent import Agent
+from algorithms.diamond.agent import DiamondAgent
 from data import Batch
 from files import load_tensors
 from models.actor_critic import Rollout
@@ -39,36 +39,36 @@ def recorded(reference_dir: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def agent(recorded: dict[str, Any]) -> Agent:
-    agent = Agent(agent_config(recorded["config"]))
+def agent(recorded: dict[str, Any]) -> DiamondAgent:
+    agent = DiamondAgent(agent_config(recorded["config"]))
     agent.load_state_dict(recorded["state_dict"])
     return agent
 
 
-def losses(recorded: dict[str, Any]) -> dict[str, Callable[[Agent], Tensor]]:
+def losses(recorded: dict[str, Any]) -> dict[str, Callable[[DiamondAgent], Tensor]]:
     """For each component, what computes its loss on recorded data with fixed noise."""
 
-    def denoiser(agent: Agent) -> Tensor:
+    def denoiser(agent: DiamondAgent) -> Tensor:
         torch.manual_seed(0)
         return agent.denoiser(batch_of(recorded["denoiser"]["loss"]))[0]
 
-    def rew_end_model(agent: Agent) -> Tensor:
+    def rew_end_model(agent: DiamondAgent) -> Tensor:
         return agent.rew_end_model(batch_of(recorded["rew_end_model"]["loss"]))[0]
 
-    def actor_critic(agent: Agent) -> Tensor:
+    def actor_critic(agent: DiamondAgent) -> Tensor:
         return agent.actor_critic(make_rollout(batch_of(recorded["rew_end_model"]["loss"]), agent))[0]
 
     return {"denoiser": denoiser, "rew_end_model": rew_end_model, "actor_critic": actor_critic}
 
 
-def make_rollout(batch: Batch, agent: Agent) -> Rollout:
-    dice = torch.Generator().manual_seed(0)
+def make_rollout(batch: Batch, agent: DiamondAgent) -> Rollout:
+    rng = torch.Generator().manual_seed(0)
     obs, act = batch.obs.movedim(1, 0), batch.act.T.contiguous()
     t, b = act.shape
-    dead = torch.rand(t, b, generator=dice) < 0.3
-    history = torch.randint(256, (t, b, 2, *obs.shape[2:]), generator=dice, dtype=torch.uint8)
-    mask = torch.rand(t, b, 2, generator=dice) < 0.8
-    returns, hx_cx = torch.randn(t, b, generator=dice), agent.actor_critic.initial_memory(b)
+    dead = torch.rand(t, b, generator=rng) < 0.3
+    history = torch.randint(256, (t, b, 2, *obs.shape[2:]), generator=rng, dtype=torch.uint8)
+    mask = torch.rand(t, b, 2, generator=rng) < 0.8
+    returns, hx_cx = torch.randn(t, b, generator=rng), agent.actor_critic.initial_memory(b)
     return Rollout(obs, act, returns, hx_cx, dead, history, mask)
 
 
@@ -85,7 +85,7 @@ class Result:
         return {name: float((ours - wanted).norm() / wanted.norm()) for name, (ours, wanted) in pairs.items()}
 
 
-def result(name: str, agent: Agent, loss: Callable[[Agent], Tensor], precision: torch.dtype) -> Result:
+def result(name: str, agent: DiamondAgent, loss: Callable[[DiamondAgent], Tensor], precision: torch.dtype) -> Result:
     module = getattr(agent, name)
     module.zero_grad()
     with autocast(CPU, precision):
@@ -102,7 +102,7 @@ def assert_bf16_is_close(ours: Result, exact: Result) -> None:
 
 
 @pytest.mark.parametrize("name", ["denoiser", "rew_end_model", "actor_critic"])
-def test_bf16_and_channels_last(recorded: dict[str, Any], agent: Agent, name: str) -> None:
+def test_bf16_and_channels_last(recorded: dict[str, Any], agent: DiamondAgent, name: str) -> None:
     fast, loss = copy.deepcopy(agent).to(memory_format=torch.channels_last), losses(recorded)[name]
     exact = result(name, agent, loss, torch.float32)
     assert_bf16_is_close(result(name, fast, loss, torch.bfloat16), exact)
@@ -111,7 +111,7 @@ def test_bf16_and_channels_last(recorded: dict[str, Any], agent: Agent, name: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["denoiser", "rew_end_model", "actor_critic"])
-def test_compiled(recorded: dict[str, Any], agent: Agent, name: str) -> None:
+def test_compiled(recorded: dict[str, Any], agent: DiamondAgent, name: str) -> None:
     """Every parameter's gradient: one half of a U-Net once learned nothing, and the loss looked right."""
     if shutil.which("g++") is None:
         pytest.skip("compilation on the CPU needs a C++ compiler")

@@ -1,4 +1,4 @@
-"""The quickstart on real Breakout, cut short: what is left must already learn, and say what the full one says."""
+"""The quickstart on real Breakout, cut short: it must still learn, and print what the full one prints."""
 
 from pathlib import Path
 

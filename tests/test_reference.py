@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agent import AGENT_TARGETS, Agent, AgentConfig
+from agent import AgentConfig
+from algorithms.diamond.agent import DiamondAgent
 from conftest import PROJECT
 from data import Batch, Dataset, Start, Step, to_bytes
 from envs import AtariConfig, make_env
@@ -48,10 +49,10 @@ def read_recorded(path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def agent(recorded: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Agent:
-    """The recorded agent, taken over through the checkpoint file that a user would load."""
+def agent(recorded: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> DiamondAgent:
+    """The recorded agent, loaded from a checkpoint file, as a user would."""
     levels = SigmaDistributionConfig(**recorded["denoiser"]["loss"]["sigma_distribution"])
-    agent = Agent(agent_config(recorded["config"]), {"denoiser": levels}).eval()
+    agent = DiamondAgent(agent_config(recorded["config"]), noise=levels).eval()
     path = tmp_path_factory.mktemp("reference") / "agent.pt"
     torch.save(recorded["state_dict"], path)
     agent.load(path)
@@ -85,20 +86,20 @@ def assert_close(ours: Tensor, theirs: Tensor) -> None:
 
 
 def assert_same_frames(ours: Tensor, theirs: Tensor) -> None:
-    """Quantised frames: equal, but for single pixels that rounding puts on the other side of an edge."""
+    """Compare quantised frames: equal, except for single pixels that round to a neighbouring level."""
     off = (ours - theirs).abs()
     assert off.max() <= GREY_LEVEL + 1e-6
     assert (off > 1e-4).float().mean() < 1e-3
 
 
-def test_conditioners(agent: Agent, recorded: dict[str, Any]) -> None:
+def test_conditioners(agent: DiamondAgent, recorded: dict[str, Any]) -> None:
     scales = agent.denoiser.parameterisation.conditioners(recorded["denoiser"]["sigma"])
     for name in ("c_in", "c_out", "c_skip", "c_noise"):
         assert_close(getattr(scales, name).flatten(), recorded["denoiser"][name])
 
 
 @torch.no_grad()
-def test_denoiser_forward(agent: Agent, recorded: dict[str, Any]) -> None:
+def test_denoiser_forward(agent: DiamondAgent, recorded: dict[str, Any]) -> None:
     given, denoiser = recorded["denoiser"]["forward"], agent.denoiser
     scales, obs = denoiser.parameterisation.conditioners(given["sigma"]), given["obs"].flatten(1, 2)
     output = denoiser.network_output(given["noisy_next_obs"], scales, obs, given["act"])
@@ -108,7 +109,7 @@ def test_denoiser_forward(agent: Agent, recorded: dict[str, Any]) -> None:
     assert_same_frames(denoised, given["denoised"])
 
 
-def test_denoiser_loss_and_gradients(agent: Agent, recorded: dict[str, Any]) -> None:
+def test_denoiser_loss_and_gradients(agent: DiamondAgent, recorded: dict[str, Any]) -> None:
     given, denoiser = recorded["denoiser"]["loss"], agent.denoiser
     steps = zip(given["sigma_log_normal_draws"], given["offset_draws"], given["noise_draws"], strict=True)
     randn = replaying([draw for step in steps for draw in step])
@@ -131,7 +132,7 @@ def test_sigmas(recorded: dict[str, Any]) -> None:
         assert_close(ours, theirs)
 
 
-def test_sampler(agent: Agent, recorded: dict[str, Any]) -> None:
+def test_sampler(agent: DiamondAgent, recorded: dict[str, Any]) -> None:
     for given in recorded["denoiser"]["sampler"]:
         sampler = DiffusionSampler(agent.denoiser, DiffusionSamplerConfig(**given["config"]))
         randn = replaying([given["initial_noise"], *given["churn_noise"]])
@@ -144,7 +145,7 @@ def test_sampler(agent: Agent, recorded: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def test_rew_end_model_forward(agent: Agent, recorded: dict[str, Any]) -> None:
+def test_rew_end_model_forward(agent: DiamondAgent, recorded: dict[str, Any]) -> None:
     given, model = recorded["rew_end_model"]["forward"], agent.rew_end_model
     obs, act = given["obs"], given["act"]
     logits_rew, logits_end, (hx, cx) = model.predict(obs[:, :-1], act, obs[:, 1:])
@@ -153,7 +154,7 @@ def test_rew_end_model_forward(agent: Agent, recorded: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def test_rew_end_model_carries_its_memory(agent: Agent, recorded: dict[str, Any]) -> None:
+def test_rew_end_model_carries_its_memory(agent: DiamondAgent, recorded: dict[str, Any]) -> None:
     given, model = recorded["rew_end_model"]["forward"], agent.rew_end_model
     obs, act = given["obs"], given["act"]
     *_, hx_cx = model.predict(obs[:, :-1], act, obs[:, 1:])
@@ -164,7 +165,7 @@ def test_rew_end_model_carries_its_memory(agent: Agent, recorded: dict[str, Any]
         assert_close(ours, later[name])
 
 
-def test_rew_end_model_loss(agent: Agent, recorded: dict[str, Any]) -> None:
+def test_rew_end_model_loss(agent: DiamondAgent, recorded: dict[str, Any]) -> None:
     given = recorded["rew_end_model"]["loss"]
     loss, metrics = agent.rew_end_model(batch_of(given))
     torch.testing.assert_close(loss, given["loss_total"], rtol=1e-5, atol=0)
@@ -175,7 +176,7 @@ def test_rew_end_model_loss(agent: Agent, recorded: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def test_actor_critic_forward(agent: Agent, recorded: dict[str, Any]) -> None:
+def test_actor_critic_forward(agent: DiamondAgent, recorded: dict[str, Any]) -> None:
     given, model = recorded["actor_critic"]["forward"], agent.actor_critic
     hx_cx = model.initial_memory(given["obs"].size(0))
     for step, theirs in enumerate(given["steps"]):
@@ -199,12 +200,12 @@ def test_actor_critic_updates(reference_dir: Path, recorded: dict[str, Any], ent
     """Two consecutive rollouts: returns, loss, and the gradient, which also runs through what restarts watched."""
     given = read_recorded(reference_dir / "atari_rollout.pt")[entry]
     config = ActorCriticLossConfig(**given["loss_config"])
-    agent = Agent(agent_config(recorded["config"]), actor_critic_loss=config)
+    agent = DiamondAgent(agent_config(recorded["config"]), policy_loss=config)
     agent.load_state_dict(recorded["state_dict"])
     policy = agent.actor_critic
     rollouts = Rollouts(Replaying(given), policy, config)
     for theirs in given["rollouts"]:
-        # The environment answers as recorded, whatever is done; the loss is that of what was done in the recording.
+        # The environment answers as recorded, whatever is done; the loss is computed for the recorded actions.
         rollout = dataclasses.replace(rollouts.collect()[0], act=theirs["act"])
         policy.zero_grad()
         loss, metrics = policy(rollout)
@@ -263,7 +264,7 @@ def test_published_checkpoint_keys(reference_dir: Path) -> None:
     path = reference_dir / "checkpoint_keys_atari_breakout.json"
     theirs = {name: tuple(shape) for name, shape in json.loads(path.read_text()).items()}
     num_actions = theirs["actor_critic.actor_linear.weight"][0]
-    agent = Agent(default_config(num_actions))
+    agent = DiamondAgent(default_config(num_actions))
     assert {name: tuple(value.shape) for name, value in agent.state_dict().items()} == theirs
     sizes = {name: sum(p.numel() for p in getattr(agent, name).parameters()) for name in agent.components}
     if num_actions == 4:
@@ -274,9 +275,9 @@ def test_published_two_stage_checkpoint_keys(reference_dir: Path) -> None:
     path = reference_dir / "checkpoint_keys_csgo.json"
     theirs = {name: tuple(shape) for name, shape in json.loads(path.read_text()).items()}
     num_actions = theirs["denoiser.inner_model.act_emb.0.weight"][0]
-    config = build(load_yaml(PROJECT / "config" / "agent" / "csgo.yaml"), AGENT_TARGETS, num_actions=num_actions)
+    config = build(AgentConfig, load_yaml(PROJECT / "config" / "agent" / "csgo.yaml"), "agent")
     with torch.device("meta"):
-        agent = Agent(config)
+        agent = DiamondAgent(dataclasses.replace(config, num_actions=num_actions))
     assert {name: tuple(value.shape) for name, value in agent.state_dict().items()} == theirs
     sizes = {name: sum(p.numel() for p in getattr(agent, name).parameters()) for name in agent.components}
     assert sizes == {"denoiser": 330_489_219, "upsampler": 51_149_187}
@@ -300,7 +301,7 @@ def test_published_run_opens(reference_dir: Path) -> None:
             assert ours.keys() == info.keys()
             assert all(np.array_equal(ours[name], info[name]) for name in info)
     config = json.loads((run / "agent_config.json").read_text())
-    agent = Agent(AgentConfig(**vars(agent_config(config)) | {"num_actions": config["num_actions"]}))
+    agent = DiamondAgent(AgentConfig(**vars(agent_config(config)) | {"num_actions": config["num_actions"]}))
     for path in (run / "checkpoints" / "agent_versions").glob("*.pt"):
         agent.load(path)
 
@@ -337,10 +338,10 @@ def two_stages(reference_dir: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def two_stage_agent(two_stages: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Agent:
-    """Denoiser and upsampler alone, taken over through a checkpoint file."""
+def two_stage_agent(two_stages: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> DiamondAgent:
+    """Denoiser and upsampler only, loaded from a checkpoint file."""
     levels = SigmaDistributionConfig(**two_stages["denoiser"]["loss"]["sigma_distribution"])
-    agent = Agent(two_stage_config(two_stages["config"]), {"denoiser": levels, "upsampler": levels}).eval()
+    agent = DiamondAgent(two_stage_config(two_stages["config"]), levels, levels).eval()
     path = tmp_path_factory.mktemp("reference") / "agent.pt"
     torch.save(two_stages["state_dict"], path)
     agent.load(path)
@@ -357,7 +358,7 @@ def two_stage_config(config: dict[str, Any]) -> AgentConfig:
 
 
 @torch.no_grad()
-def test_two_stage_denoiser_forward(two_stage_agent: Agent, two_stages: dict[str, Any]) -> None:
+def test_two_stage_denoiser_forward(two_stage_agent: DiamondAgent, two_stages: dict[str, Any]) -> None:
     given, denoiser = two_stages["denoiser"]["forward"], two_stage_agent.denoiser
     scales, obs = denoiser.parameterisation.conditioners(given["sigma"]), given["obs"].flatten(1, 2)
     for sigma_cond, name in (
@@ -369,7 +370,7 @@ def test_two_stage_denoiser_forward(two_stage_agent: Agent, two_stages: dict[str
     assert_close(given["sigma_cond"].log() / 4, given["c_noise_cond"])
 
 
-def test_two_stage_denoiser_sampler(two_stage_agent: Agent, two_stages: dict[str, Any]) -> None:
+def test_two_stage_denoiser_sampler(two_stage_agent: DiamondAgent, two_stages: dict[str, Any]) -> None:
     given = two_stages["denoiser"]["sampler"]
     sampler = DiffusionSampler(two_stage_agent.denoiser, DiffusionSamplerConfig(**given["config"]))
     inputs = two_stages["denoiser"]["forward"]
@@ -377,7 +378,7 @@ def test_two_stage_denoiser_sampler(two_stage_agent: Agent, two_stages: dict[str
     assert_same_samples(sampler.sample(inputs["obs"], inputs["act"], randn), given)
 
 
-def test_upsampler_sampler(two_stage_agent: Agent, two_stages: dict[str, Any]) -> None:
+def test_upsampler_sampler(two_stage_agent: DiamondAgent, two_stages: dict[str, Any]) -> None:
     given, upsampler = two_stages["upsampler"]["sampler"], two_stage_agent.upsampler
     enlarged = upsampler.enlarge(given["low_res"])[:, None]
     assert_close(enlarged, given["low_res_upsampled_bicubic"])
@@ -388,7 +389,7 @@ def test_upsampler_sampler(two_stage_agent: Agent, two_stages: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("component", ["denoiser", "upsampler"])
-def test_two_stage_losses(two_stage_agent: Agent, two_stages: dict[str, Any], component: str) -> None:
+def test_two_stage_losses(two_stage_agent: DiamondAgent, two_stages: dict[str, Any], component: str) -> None:
     given, denoiser = two_stages[component]["loss"], getattr(two_stage_agent, component)
     obs = given["obs"]
     b, t = obs.shape[:2]

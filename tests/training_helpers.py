@@ -7,12 +7,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import runs
+from algorithms import read_settings
 from conftest import PROJECT
 from run.config import register_resolvers
 from run.folder import RunFolder
 from run.ranks import Ranks
 from trainer import Trainer
-from training.config import TrainerConfig
 
 CPU = torch.device("cpu")
 
@@ -32,7 +32,8 @@ def make_trainer(
 ) -> Trainer:
     config = compose(*overrides, game=game, small=small)
     folder = RunFolder.create(path, config)
-    return Trainer(TrainerConfig.from_yaml(config), folder, Ranks(0, 1, CPU), OmegaConf.to_container(config))
+    definition, typed = read_settings(config)
+    return Trainer(definition, typed, folder, Ranks(0, 1, CPU), OmegaConf.to_container(config, resolve=True))
 
 
 def train(path: Path, *overrides: str, game: list[str] = runs.BREAKOUT, small: tuple[str, ...] = SMALL) -> Trainer:

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from algorithms import read_settings
 from component import Component, OptimizerConfig, TrainingConfig
 from data import Batch
 from models.actor_critic import ActorCritic, ActorCriticConfig, Rollout
@@ -20,7 +22,6 @@ from run.folder import RunFolder
 from run.interrupt import Interrupted
 from run.ranks import Ranks
 from trainer import Trainer
-from training.config import TrainerConfig
 
 SIZE, B = 8, 6
 
@@ -30,14 +31,14 @@ class Replayed:
 
     def __init__(self, rows: slice) -> None:
         self.rows = rows
-        self.dice = torch.Generator().manual_seed(0)
+        self.rng = torch.Generator().manual_seed(0)
 
     def __call__(self, *shape: int, device: torch.device) -> Tensor:
-        return torch.randn(B, *shape[1:], generator=self.dice)[self.rows]
+        return torch.randn(B, *shape[1:], generator=self.rng)[self.rows]
 
 
 def compare_gradients(path: Path, ranks: Ranks) -> int:
-    """Write, for each network, how far the two-rank gradient is from that of the joined batch, relative to it."""
+    """For each network, write the distance of the two-rank gradient from the gradient of the joined batch, relative."""
     share = slice(0, B // 2) if ranks.is_first else slice(B // 2, B)
     distances = {}
     for name, (module, whole) in cases().items():
@@ -68,13 +69,24 @@ def update_a_moved_component(path: Path, ranks: Ranks) -> int:
         lr_warmup_steps=1,
         max_grad_norm=None,
     )
-    optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.0)
-    component = Component("denoiser", module, lambda: (part, {}), training, optimizer, torch.float32, ranks)
-    component.update()
-    # What a device that is not here would do: every parameter is replaced, and none tells of its gradient any more.
-    component.module.double().float()
-    component.move_to(ranks.device, is_trained=True)
-    component.update()
+    make_optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.0).make
+    # To PyTorch this is another device than the "cpu" that components rest on.
+    elsewhere = replace(ranks, device=torch.device("cpu", 0))
+    component = Component(
+        "denoiser",
+        module,
+        lambda: (part, {}),
+        training,
+        make_optimizer,
+        torch.float32,
+        elsewhere,
+        rests_in_memory=True,
+    )
+    for _ in range(2):
+        # Stands in for a device: every parameter is replaced, which drops its gradient synchronisation.
+        component.module.double().float()
+        with component.at_work():
+            component.update()
     weights = b"".join(value.numpy().tobytes() for value in component.module.state_dict().values())
     digests = ranks.gather(hashlib.sha256(weights).hexdigest())
     if ranks.is_first:
@@ -125,7 +137,7 @@ def cases() -> dict[str, tuple[nn.Module, Any]]:
 def rows(whole: Any, share: slice) -> Any:
     """A share of a joined batch."""
     if isinstance(whole, Batch):
-        return Batch(*[None if value is None else value[share] for value in vars(whole).values()])
+        return replace(whole, **{name: value[share] for name, value in vars(whole).items() if torch.is_tensor(value)})
     columns = {name: value[:, share] for name, value in vars(whole).items() if name != "hx_cx"}
     return Rollout(**columns, hx_cx=tuple(memory[share] for memory in whole.hx_cx))
 
@@ -133,14 +145,14 @@ def rows(whole: Any, share: slice) -> Any:
 def train(folder: Path, ranks: Ranks) -> int:
     """Train, and write a digest of each rank's weights, or leave as an interrupted run does."""
     config = RunFolder.open(folder).load_config()
-    trainer = Trainer(TrainerConfig.from_yaml(config), RunFolder(folder), ranks, OmegaConf.to_container(config))
+    trainer = Trainer(*read_settings(config), RunFolder(folder), ranks, OmegaConf.to_container(config))
     try:
         trainer.run()
     except Interrupted as interrupt:
         return 128 + interrupt.signal_number
-    weights = b"".join(value.numpy().tobytes() for value in trainer.parts.agent.state_dict().values())
+    weights = b"".join(value.numpy().tobytes() for value in trainer.algorithm.agent.state_dict().values())
     digests = ranks.gather(hashlib.sha256(weights).hexdigest())
-    lengths = ranks.gather(trainer.parts.train.replay.episode_lengths.tolist())
+    lengths = ranks.gather(trainer.data.train.replay.episode_lengths.tolist())
     if ranks.is_first:
         (folder / "ranks.json").write_text(json.dumps({"digests": digests, "lengths": lengths}))
     return 0

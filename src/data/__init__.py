@@ -1,26 +1,32 @@
-"""Experience: episodes, the data set on disk, the replay in memory, batches of segments."""
+"""Experience: episodes, data sets on disk, the replay in memory, and batches of segments."""
 
 from data.actions import ActionLayout
 from data.batch import Batch
 from data.dataset import Dataset, find_splits
+from data.draws import Draws, SegmentConfig
 from data.episode import Episode
+from data.experience import Experience
 from data.frames import to_bytes, to_unit_range
 from data.full_frames import FullFrames
 from data.replay import Replay, segment_by_segment
 from data.segments import Segments, chunk_episodes, draw_segments, episode_probabilities
+from data.spaces import Actions, Spaces
 from data.step import Start, Step
-from data.store import ExperienceStore
 from data.stored import StoredReplay
 
 __all__ = [
     "ActionLayout",
+    "Actions",
     "Batch",
     "Dataset",
+    "Draws",
     "Episode",
-    "ExperienceStore",
+    "Experience",
     "FullFrames",
     "Replay",
+    "SegmentConfig",
     "Segments",
+    "Spaces",
     "Start",
     "Step",
     "StoredReplay",

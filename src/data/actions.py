@@ -1,4 +1,4 @@
-"""Actions of games with keyboard and mouse, as vectors of zeros and ones."""
+"""Keyboard and mouse actions as multi-hot vectors."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ ARROWS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 @dataclass(frozen=True)
 class ActionLayout:
-    """What the entries of a multi-hot action mean: keys, mouse buttons, then one of each axis's mouse motions.
+    """The meaning of the entries of a multi-hot action: keys, mouse buttons, then the mouse motions of each axis.
 
-    `keys` as they are written on the keyboard (`w`, `space`, `left ctrl`), `buttons` among `left click`,
-    `middle click`, `right click`. `mouse_x` and `mouse_y`: motions in pixels a step, ascending, to the right and down;
-    a motion counts as the nearest of them. Of the keys of a group in `exclusive`, none counts while several are held.
-    `arrows`: the motion that the arrow keys stand for, sideways and up or down.
+    `keys` have the names on the keyboard (`w`, `space`, `left ctrl`); `buttons` are among `left click`,
+    `middle click`, `right click`. `mouse_x` (to the right) and `mouse_y` (down) are ascending lists of motions in
+    pixels per step; a motion is rounded to the nearest of them. `exclusive` lists groups of keys: if several keys of a
+    group are held, none of them counts. `arrows` is the motion, horizontal and vertical, that the arrow keys stand for.
     """
 
     keys: tuple[str, ...]
@@ -50,12 +50,12 @@ class ActionLayout:
 
     @property
     def held_names(self) -> tuple[str, ...]:
-        """Everything that is held or not: keys, then buttons."""
+        """The names of keys, then buttons."""
         return (*self.keys, *self.buttons)
 
     @property
     def num_actions(self) -> int:
-        """Entries of an action."""
+        """The number of entries of an action."""
         return len(self.held_names) + len(self.mouse_x) + len(self.mouse_y)
 
     @property
@@ -63,7 +63,7 @@ class ActionLayout:
         return bool(self.mouse_x or self.mouse_y)
 
     def encode(self, held: Collection[str], motion: tuple[float, float] = (0, 0)) -> Tensor:
-        """The action of what is held and how the mouse moved, uint8 (num_actions)."""
+        """The action, uint8 (num_actions), for the keys and buttons held and the motion of the mouse in pixels."""
         x, y = motion
         for arrow, (right, down) in ARROWS.items():
             if arrow in held and arrow not in self.keys:
@@ -72,7 +72,10 @@ class ActionLayout:
         return torch.from_numpy(self.encode_steps(flags, np.array([[x, y]], dtype=np.float64))[0])
 
     def encode_steps(self, held: np.ndarray, motions: np.ndarray) -> np.ndarray:
-        """Actions of t steps: `held` bool (t, held names), `motions` (t, 2) in pixels, to uint8 (t, num_actions)."""
+        """The actions of t steps, uint8 (t, num_actions).
+
+        `held` bool (t, len(held_names)), `motions` (t, 2) in pixels.
+        """
         held = held.copy()
         for group in self.exclusive:
             members = [self.held_names.index(name) for name in group]

@@ -1,21 +1,24 @@
-"""A batch of segments, the form in which every component reads experience."""
+"""A batch of segments: the input of every component."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from data.frames import to_unit_range
+from data.segments import Segments
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Segments of equal length, padded where they reach beyond their episode.
+    """Segments of equal length, padded where they extend beyond their episode.
 
-    `obs` uint8 (b, t, c, h, w), `act` int64 (b, t), `rew` float32 (b, t), `end` and `trunc` uint8 (b, t),
-    `mask_padding` bool (b, t), False on padding, `final_obs` uint8 (b, c, h, w): the frame behind the episode's last
-    step where the episode is over, undefined elsewhere. Actions may also be multi-hot, uint8 (b, t, num_actions).
-    `full_obs` uint8 (b, t, c, H, W): where an upsampler learns, the same frames in full size.
+    `obs` uint8 (b, t, c, h, w); `act` int64 (b, t), or multi-hot uint8 or continuous float32 (b, t, num_actions); `rew`
+    float32 (b, t); `end` and `trunc` uint8 (b, t); `mask_padding` bool (b, t), False on padding; `final_obs` uint8
+    (b, c, h, w): the frame after the episode's last step where the episode is over, undefined elsewhere.
+    `full_obs` uint8 (b, t, c, H, W): the same frames in full size, or None. `segments`: the origin of each row, if
+    known. `extra`: columns that an algorithm added to the replay, (b, t, …) each.
     """
 
     obs: Tensor
@@ -26,6 +29,8 @@ class Batch:
     mask_padding: Tensor
     final_obs: Tensor
     full_obs: Tensor | None = None
+    segments: Segments | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.obs.size(0)
@@ -37,9 +42,21 @@ class Batch:
 
     @property
     def full_frames(self) -> Tensor:
-        """As `frames`, in full size."""
+        """The same as `frames`, in full size."""
         return to_unit_range(self.full_obs) * self.mask_padding[:, :, None, None, None]
 
+    def between(self, first: int, stop: int) -> "Batch":
+        """The steps [first, stop) of every segment. In the result, `segments` is None."""
+        steps = {
+            name: getattr(self, name)[:, first:stop] for name in ("obs", "act", "rew", "end", "trunc", "mask_padding")
+        }
+        full_obs = None if self.full_obs is None else self.full_obs[:, first:stop]
+        extra = {name: value[:, first:stop] for name, value in self.extra.items()}
+        return Batch(**steps, final_obs=self.final_obs, full_obs=full_obs, extra=extra)
+
     def to(self, device: torch.device) -> "Batch":
-        columns = [getattr(self, field.name) for field in fields(self)]
-        return Batch(*[None if column is None else column.to(device, non_blocking=True) for column in columns])
+        moved = {
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if torch.is_tensor(value)
+        }
+        extra = {name: value.to(device, non_blocking=True) for name, value in self.extra.items()}
+        return replace(self, **moved, extra=extra)

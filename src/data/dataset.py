@@ -1,5 +1,6 @@
-"""Episodes on disk, in the layout of the published system, readable both ways."""
+"""Episodes on disk, in the layout of the published system; either system can read the other's data sets."""
 
+import functools
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ from files import load_tensors, save_tensors
 
 
 def find_splits(root: Path) -> tuple[Path, Path]:
-    """Where the train and test data of a folder lie.
+    """The folders of the train and test data inside `root`.
 
-    The folder is a run, a folder of both, one whose small frames lie in `low_res`, or a data set itself (without test).
+    `root` is a run folder, a folder with `train` and `test`, a folder with these inside `low_res`, or a single data
+    set, which has no test data.
     """
     for inside in ("dataset", "low_res"):
         if (root / inside).is_dir():
@@ -25,10 +27,11 @@ def find_splits(root: Path) -> tuple[Path, Path]:
 
 
 class Dataset:
-    """A folder of episode files and an `info.pt` that counts them.
+    """A folder of episode files, and an `info.pt` with their number and lengths.
 
-    Episodes are written as they come; `save_info` makes the counts follow. What `info.pt` counts is what the data set
-    holds: files beyond it are leftovers of a killed process and are removed by `rewind`.
+    An episode is written when it is over. `save_info` writes unfinished episodes, and then `info.pt`. Only episodes and
+    steps that `info.pt` counts belong to the data set: other files were left by a killed process, and `rewind` removes
+    them.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -37,15 +40,16 @@ class Dataset:
 
     def _forget(self) -> None:
         self.is_static = False
+        self._unwritten: dict[int, list[Episode]] = {}
         self.lengths: list[int] = []
         self.counter_rew: Counter[float] = Counter()
         self.counter_end: Counter[int] = Counter()
 
     @classmethod
     def open(cls, directory: Path) -> "Dataset":
-        """Open an existing data set; raises UserError where there is none, or an empty one.
+        """Open an existing data set; raises UserError if it does not exist or is empty.
 
-        Without `info.pt` (a published run does not write it for its last test data) the episode files are counted.
+        If there is no `info.pt` (a published run does not write it for its last test data), the files are counted.
         """
         if not Path(directory).is_dir():
             raise UserError(f"There is no data set: the folder {directory} does not exist.")
@@ -56,7 +60,7 @@ class Dataset:
 
     @classmethod
     def open_if_any(cls, directory: Path) -> "Dataset | None":
-        """An existing data set, or None where there is none or an empty one."""
+        """Open an existing data set; returns None if it does not exist or is empty."""
         dataset = cls._read(directory)
         return dataset if dataset.num_episodes > 0 else None
 
@@ -82,29 +86,45 @@ class Dataset:
         return sum(self.lengths)
 
     def episode_path(self, episode_id: int) -> Path:
-        """`<hundreds>/<tens>/<ones>/<id>.pt`, so that no folder grows large."""
+        """The path `<hundreds>/<tens>/<ones>/<id>.pt`, which keeps folders small."""
         ones, tens, hundreds = episode_id % 10, episode_id % 100 // 10 * 10, episode_id % 1000 // 100 * 100
         return self.directory / f"{hundreds:03d}" / f"{tens:02d}" / f"{ones}" / f"{episode_id}.pt"
 
     def load_episode(self, episode_id: int) -> Episode:
-        """Read one episode, as far as `info.pt` counts it."""
-        path = self.episode_path(episode_id)
-        episode, counted = Episode.load(path), self.lengths[episode_id]
-        if len(episode) < counted:
-            raise UserError(f"{path} holds {len(episode)} steps, but {self.info_path} counts {counted}.")
-        return episode.first(counted)
+        """Read one episode, up to the number of steps that is counted."""
+        unwritten = self._unwritten.get(episode_id, [])
+        counted = self.lengths[episode_id] - sum(map(len, unwritten))
+        parts = list(unwritten)
+        if counted > 0:
+            path = self.episode_path(episode_id)
+            episode = Episode.load(path)
+            if len(episode) < counted:
+                raise UserError(f"{path} holds {len(episode)} steps, but {self.info_path} counts {counted}.")
+            parts.insert(0, episode.first(counted))
+        return functools.reduce(Episode.followed_by, parts)
 
     def episodes(self) -> Iterator[Episode]:
         return (self.load_episode(episode_id) for episode_id in range(self.num_episodes))
 
     def add_episode(self, episode: Episode, episode_id: int | None = None) -> int:
-        """Store a new episode, or (with its number) the later steps of an unfinished one; returns the number."""
+        """Add a new episode, or further steps of the unfinished episode `episode_id`; returns the episode's id."""
         if self.is_static:
             raise ValueError(f"the data set in {self.directory} is static: nothing can be added to it")
-        whole = episode if episode_id is None else self.load_episode(episode_id).followed_by(episode)
         episode_id = self._count(episode, episode_id)
-        whole.save(self.episode_path(episode_id))
+        self._unwritten.setdefault(episode_id, []).append(episode)
+        if episode.is_over:
+            self._write(episode_id)
         return episode_id
+
+    def save_info(self) -> None:
+        """Write the steps of unfinished episodes, and then `info.pt`."""
+        for episode_id in list(self._unwritten):
+            self._write(episode_id)
+        save_tensors(self.state_dict(), self.info_path)
+
+    def _write(self, episode_id: int) -> None:
+        self.load_episode(episode_id).save(self.episode_path(episode_id))
+        del self._unwritten[episode_id]
 
     def _count_files(self) -> None:
         while (path := self.episode_path(self.num_episodes)).is_file():
@@ -118,9 +138,6 @@ class Dataset:
         self.counter_rew.update(episode.rew.sign().tolist())
         self.counter_end.update(episode.end.tolist())
         return episode_id
-
-    def save_info(self) -> None:
-        save_tensors(self.state_dict(), self.info_path)
 
     def clear(self) -> None:
         """Remove every episode."""
@@ -151,10 +168,12 @@ class Dataset:
             raise UserError(f"{self.info_path} is not the info.pt of a data set.") from None
 
     def rewind(self, state: dict[str, Any]) -> None:
-        """Go back to a recorded state: later episodes are removed and `info.pt` is rewritten.
+        """Go back to an earlier state: remove later episodes and rewrite `info.pt`.
 
-        An episode that grew since is cut when it is read (`load_episode`), and rewritten when it grows again.
+        An episode that has become longer since is cut when it is read (`load_episode`), and rewritten when steps are
+        added to it.
         """
+        self._unwritten = {}
         self.load_state_dict(state)
         kept = {self.episode_path(episode_id) for episode_id in range(self.num_episodes)}
         for path in sorted(self.directory.glob("*/*/*/*")):

@@ -14,12 +14,11 @@ from files import load_tensors, save_tensors
 
 @dataclass
 class Episode:
-    """Steps of one environment, from a start to an end, a truncation, or as far as it got.
+    """Steps of one environment, from a reset to an end or truncation, or to the last step so far.
 
     `obs` uint8 (t, c, h, w), `act` int64 (t) or multi-hot uint8 (t, num_actions), `rew` float32 (t), `end` and `trunc`
     uint8 (t). `rew[i]`, `end[i]` and `trunc[i]` answer `act[i]`, taken at `obs[i]`. `info["final_observation"]`, uint8
-    (c, h, w), is the frame that follows the last action, known where the episode is over. Other entries of `info` are
-    carried along.
+    (c, h, w), is the frame after the last action, if the episode is over. Other entries of `info` are kept unchanged.
     """
 
     obs: Tensor
@@ -41,29 +40,29 @@ class Episode:
         return float(self.rew.sum())
 
     def followed_by(self, later: "Episode") -> "Episode":
-        """This episode with the steps of `later` behind its own, and the later one's `info`."""
+        """This episode followed by the steps of `later`; entries of `later.info` take precedence."""
         joined = [torch.cat((getattr(self, name), getattr(later, name))) for name in STEP_FIELDS]
         return Episode(*joined, info={**self.info, **later.info})
 
     def first(self, num_steps: int) -> "Episode":
-        """The first steps; an episode that is cut no longer has a final observation."""
+        """The first `num_steps` steps; if any are cut off, the result has no final observation."""
         if num_steps >= len(self):
             return self
         info = {name: value for name, value in self.info.items() if name != "final_observation"}
         return Episode(*[getattr(self, name)[:num_steps] for name in STEP_FIELDS], info=info)
 
     def save(self, path: Path) -> None:
-        """Write the published layout: as in memory, but the final observation as float32 in [-1, 1]."""
+        """Write the published file format, in which the final observation is float32 in [-1, 1]."""
         info = dict(self.info)
         if "final_observation" in info:
             info["final_observation"] = to_unit_range(info["final_observation"])
-        # A tensor that is a view would be stored with all the memory behind it.
+        # A view would be saved with the whole storage that it shares.
         steps = {name: getattr(self, name).cpu().contiguous().clone() for name in STEP_FIELDS}
         save_tensors({**steps, "info": info}, path)
 
     @classmethod
     def load(cls, path: Path) -> "Episode":
-        """Read an episode file, steps only as they are used; raises UserError when it is missing or none."""
+        """Open an episode file, memory-mapped; raises UserError if it is missing or is not an episode."""
         stored = load_tensors(path, maps=True)
         if not isinstance(stored, dict) or not set(STEP_FIELDS) <= stored.keys():
             raise UserError(f"{path} is not an episode: it needs the entries {', '.join(STEP_FIELDS)}.")

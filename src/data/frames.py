@@ -1,18 +1,18 @@
-"""Frames: bytes where they are stored, numbers in [-1, 1] where a network reads them."""
+"""Conversion of frames between uint8, as they are stored, and [-1, 1], as networks take them."""
 
 import torch
 from torch import Tensor
 
 
 def to_unit_range(frames: Tensor) -> Tensor:
-    """uint8 frames as float32 in [-1, 1]; floating point frames pass unchanged."""
+    """Convert uint8 frames to float32 in [-1, 1]; floating point frames are returned unchanged."""
     return frames if frames.is_floating_point() else frames.float().div_(255).mul_(2).sub_(1)
 
 
 def to_bytes(frames: Tensor) -> Tensor:
-    """Frames in [-1, 1] as the nearest uint8; uint8 frames pass unchanged.
+    """Convert frames in [-1, 1] to the nearest uint8; uint8 frames are returned unchanged.
 
-    Inverse of `to_unit_range`: frames that were quantised already come back exactly.
+    `to_bytes(to_unit_range(frames))` equals `frames` for uint8 frames.
     """
     if frames.dtype == torch.uint8:
         return frames

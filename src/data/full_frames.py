@@ -1,6 +1,7 @@
-"""Full-size frames in HDF5 files, read as they are needed."""
+"""Full-size frames in HDF5 files, read when they are needed."""
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,23 +15,33 @@ from errors import UserError
 from files import natural_order, write_atomically
 
 FILE_ID = "original_file_id"
-"""Where an episode's `info` names the file of its full-size frames."""
+"""The entry of an episode's `info` that names the file of its full-size frames."""
 
 
 class FullFrames:
     """The frames of a data set's episodes in full size.
 
-    They lie in `.hdf5` files, anywhere below a folder, in the layout of the CS:GO data set (Pearce and Zhu 2022):
-    `frame_<i>_x` uint8 (H, W, 3) in BGR order, `frame_<i>_y` the action. Raises UserError when there are none.
+    They are in `.hdf5` files, anywhere below a folder, in the layout of the CS:GO data set (Pearce and Zhu 2022):
+    `frame_<i>_x` uint8 (H, W, 3) in BGR order, and `frame_<i>_y`, the action. The folder is searched when frames are
+    first needed; UserError is raised if it holds no such files.
     """
 
     def __init__(self, folder: Path, dataset: Dataset) -> None:
-        self._folder = folder
+        self.folder = folder
         self._dataset = dataset
-        self._paths = {path.stem: path for path in list_hdf5(folder)}
-        if not self._paths:
-            raise UserError(f"There are no full-size frames: {folder} holds no .hdf5 files.")
         self._path_of_episode: dict[int, Path] = {}
+
+    @cached_property
+    def _paths(self) -> dict[str, Path]:
+        paths = {path.stem: path for path in list_hdf5(self.folder)}
+        if not paths:
+            raise UserError(f"There are no full-size frames: {self.folder} holds no .hdf5 files.")
+        return paths
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return tuple(self.gather(Segments(np.array([0]), np.array([0]), 1)).shape[2:])
 
     def gather(self, segments: Segments) -> Tensor:
         """Frames of segments, uint8 (b, length, 3, H, W), zero beyond the episodes."""
@@ -38,31 +49,31 @@ class FullFrames:
         for episode_id, start in zip(segments.episode_ids.tolist(), segments.starts.tolist(), strict=True):
             stop = min(self._dataset.lengths[episode_id], start + segments.length)
             first = max(0, start)
-            # NumPy alone, as in `data.stored.cut`.
+            # NumPy only, as in `data.stored.cut`.
             frames = _read_frames(self.find(episode_id), range(first, stop))
-            before, behind = first - start, start + segments.length - stop
-            rows.append(np.pad(frames, ((before, behind), (0, 0), (0, 0), (0, 0))))
+            before, after = first - start, start + segments.length - stop
+            rows.append(np.pad(frames, ((before, after), (0, 0), (0, 0), (0, 0))))
         return torch.from_numpy(np.stack(rows))
 
     def find(self, episode_id: int) -> Path:
-        """The file of an episode; raises UserError when it is not there."""
+        """The file of an episode; raises UserError if it does not exist."""
         if episode_id not in self._path_of_episode:
             named = self._dataset.load_episode(episode_id).info.get(FILE_ID)
             path = self._paths.get(str(named).removesuffix(".hdf5").rpartition("/")[-1])
             if path is None:
                 where = self._dataset.episode_path(episode_id)
-                raise UserError(f"{self._folder} has no file {named}, of which {where} is the small copy.")
+                raise UserError(f"{self.folder} has no file {named}, of which {where} is the small copy.")
             self._path_of_episode[episode_id] = path
         return self._path_of_episode[episode_id]
 
 
 def list_hdf5(folder: Path) -> list[Path]:
-    """All HDF5 files below a folder, by their names, numbers in them by size: the same order on every machine."""
+    """All HDF5 files below a folder, sorted by name, with `2` before `10`: the same order on every machine."""
     return sorted(folder.rglob("*.hdf5"), key=lambda path: natural_order(path.name))
 
 
 def read_frames(path: Path, steps: Iterable[int]) -> Tensor:
-    """Frames of an HDF5 file as RGB, uint8 (t, 3, H, W); raises UserError when it lacks any."""
+    """The frames of the given steps in an HDF5 file as RGB, uint8 (t, 3, H, W); raises UserError if any is missing."""
     return torch.from_numpy(_read_frames(path, steps))
 
 
@@ -74,7 +85,7 @@ def _read_frames(path: Path, steps: Iterable[int]) -> np.ndarray:
 def read_actions(path: Path) -> Tensor:
     """All actions of an HDF5 file: multi-hot uint8 (t, num_actions), or numbered int64 (t).
 
-    Raises UserError when it has none.
+    Raises UserError if there are none.
     """
 
     def read(file: object) -> np.ndarray:
@@ -86,11 +97,11 @@ def read_actions(path: Path) -> Tensor:
 
 
 def write_hdf5(path: Path, frames: Iterable[np.ndarray], actions: np.ndarray) -> None:
-    """Write frames, uint8 (H, W, 3) in RGB order, and actions (t, num_actions), in the layout that is read here."""
+    """Write RGB frames, uint8 (H, W, 3), and actions (t, num_actions), for `read_frames` and `read_actions`."""
     import h5py
 
     def write(target: BinaryIO) -> None:
-        # Through a file of Python's, so that a full disk is an error like any other.
+        # Written through a Python file object, so that a full disk raises OSError.
         with h5py.File(target, "w") as file:
             for step, (frame, action) in enumerate(zip(frames, actions, strict=True)):
                 file.create_dataset(f"frame_{step}_x", data=frame[..., ::-1], compression="lzf")
@@ -100,7 +111,7 @@ def write_hdf5(path: Path, frames: Iterable[np.ndarray], actions: np.ndarray) ->
 
 
 def _read(path: Path, read: Callable[[object], np.ndarray]) -> np.ndarray:
-    # Not at the top: only data sets with full-size frames need the library.
+    # Imported here, because only data sets with full-size frames need the library.
     import h5py
 
     try:

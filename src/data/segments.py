@@ -1,5 +1,6 @@
-"""Which segments a batch is made of: one vectorised draw for the whole batch."""
+"""Random segments of episodes: one vectorised draw for the whole batch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Segments:
-    """Segments [start, start + length) of episodes; a start may lie before 0 and a stop behind the episode's end."""
+    """Segments [start, start + length) of episodes; they may begin before step 0 and stop after the episode's end."""
 
     episode_ids: np.ndarray
     starts: np.ndarray
@@ -15,6 +16,17 @@ class Segments:
 
     def __len__(self) -> int:
         return len(self.episode_ids)
+
+    def slice(self, first: int, stop: int) -> "Segments":
+        """The segments at indices [first, stop)."""
+        return Segments(self.episode_ids[first:stop], self.starts[first:stop], self.length)
+
+    def batches(self, batch_size: int, at_most: int | None = None) -> Iterator["Segments"]:
+        """All segments in batches, of which the last may be shorter; or `at_most` of these, evenly spaced."""
+        firsts = np.arange(0, len(self), batch_size)
+        if at_most is not None and len(firsts) > at_most:
+            firsts = firsts[np.linspace(0, len(firsts) - 1, at_most).astype(np.int64)]
+        return (self.slice(first, first + batch_size) for first in firsts.tolist())
 
 
 def draw_segments(
@@ -25,10 +37,9 @@ def draw_segments(
     age_weights: tuple[float, ...] | None,
     beyond_end: bool,
 ) -> Segments:
-    """Draw segments that each hold one uniformly drawn step of a drawn episode.
+    """Draw an episode for each segment, a step uniformly from the episode, and the step's place in the segment.
 
-    Padding lies only before the start of an episode (`beyond_end=False`: denoiser, starts of imagination) or on both
-    sides (`beyond_end=True`: reward and termination model).
+    Segments can begin before their episode. They can extend after its end only with `beyond_end=True`.
     """
     cumulative = np.cumsum(episode_probabilities(episode_lengths, age_weights))
     drawn = np.searchsorted(cumulative, rng.random(batch_size) * cumulative[-1], side="right")
@@ -43,8 +54,9 @@ def draw_segments(
 def episode_probabilities(episode_lengths: np.ndarray, age_weights: tuple[float, ...] | None) -> np.ndarray:
     """Probability of each episode, oldest first.
 
-    Proportional to length without weights, or while there are fewer episodes than weights. Otherwise the episodes are
-    cut by age into as many groups as there are weights; a group's weight is shared equally by its episodes.
+    Without weights, or with fewer episodes than weights, it is proportional to the episode's length. Otherwise the
+    episodes are split by age into as many groups as there are weights, and the weight of a group is shared equally by
+    its episodes.
     """
     count = len(episode_lengths)
     if age_weights is None or count < len(age_weights):
@@ -56,7 +68,7 @@ def episode_probabilities(episode_lengths: np.ndarray, age_weights: tuple[float,
 
 
 def chunk_episodes(episode_lengths: np.ndarray, length: int) -> Segments:
-    """Every episode in consecutive chunks, padded behind the end, without chunks of fewer than two real steps."""
+    """Cut every episode into consecutive chunks, padded after the end; chunks with a single real step are dropped."""
     ids, starts = [], []
     for episode_id, episode_length in enumerate(episode_lengths):
         firsts = np.arange(0, episode_length - 1, length)

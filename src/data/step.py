@@ -1,4 +1,4 @@
-"""What a vector environment says: where it starts, and what answers an action."""
+"""What a vector environment returns from `reset` and `step`."""
 
 from dataclasses import dataclass
 
@@ -7,27 +7,29 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Start:
-    """Where b environments start.
+    """The result of resetting b environments.
 
-    `obs` uint8 (b, c, h, w). `history` uint8 (b, n - 1, c, h, w): the frames before it, where an environment knows
-    them (an imagined one does), for an agent with a memory to watch first. `full_obs` uint8 (b, c, H, W): the frame in
-    full size, where there is an upsampler.
+    `obs` uint8 (b, c, h, w). `history` uint8 or in [-1, 1] (b, n - 1, c, h, w): the frames before `obs`, with which an
+    agent with a memory can warm up; imagined environments provide them. `full_obs` uint8 (b, c, H, W): the frame in
+    full size, if the environment draws it. `origin` int64 (b, 2): for imagined environments, the recorded episode and
+    the step in it that they start from, in the numbering of whoever drew the start.
     """
 
     obs: Tensor
     history: Tensor | None = None
     full_obs: Tensor | None = None
+    origin: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """The answer of b environments to one action each.
+    """The result of one action in each of b environments.
 
-    `obs` uint8 (b, c, h, w) is what to act on next: where `end` or `trunc` is set it starts a new episode, and
-    `final_obs` holds the last frame of the one before (elsewhere `final_obs` equals `obs`). `rew` float32 (b),
-    `end` and `trunc` bool (b). `history` as in `Start`, defined where an episode started. `trajectory`: where frames
-    are sampled, what they were on the way from noise to `final_obs`, float32 (b, c, h, w) each. `full_obs` as in
-    `Start`, and `final_full_obs` for `final_obs`.
+    `obs` uint8 (b, c, h, w) is the frame to act on next. Where `end` or `trunc` is set, it is the first frame of a new
+    episode, and `final_obs` is the last frame of the previous one; elsewhere `final_obs` equals `obs`. `rew` float32
+    (b), `end` and `trunc` bool (b). `history` and `origin` as in `Start`, defined where a new episode started.
+    `trajectory`: if frames are sampled, the steps of the sampler from noise to `final_obs`, float32 (b, c, h, w) each.
+    `full_obs` as in `Start`; `final_full_obs` is `final_obs` in full size.
     """
 
     obs: Tensor
@@ -39,6 +41,7 @@ class Step:
     trajectory: list[Tensor] | None = None
     full_obs: Tensor | None = None
     final_full_obs: Tensor | None = None
+    origin: Tensor | None = None
 
     @property
     def dead(self) -> Tensor:

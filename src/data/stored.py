@@ -1,4 +1,6 @@
-"""Experience that stays on disk: batches of segments without a copy of everything in memory."""
+"""Experience that stays on disk: batches are read from episode files instead of memory."""
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,14 +10,26 @@ from data.batch import Batch
 from data.dataset import Dataset
 from data.episode import STEP_FIELDS, Episode
 from data.segments import Segments
+from errors import UserError
 
 
 class StoredReplay:
-    """A data set drawn from as a `Replay` is; a batch reads those parts of the episodes' files that it needs."""
+    """A data set with the interface of `Replay`; `gather` reads only the parts of the episode files that it needs."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self.episode_lengths = np.array(dataset.lengths, np.int64)
+
+    @property
+    def episode_lengths(self) -> np.ndarray:
+        return np.array(self._dataset.lengths, np.int64)
+
+    @property
+    def num_episodes(self) -> int:
+        return self._dataset.num_episodes
+
+    @property
+    def num_steps(self) -> int:
+        return self._dataset.num_steps
 
     def gather(self, segments: Segments) -> Batch:
         """The batch of the given segments, in memory."""
@@ -24,14 +38,30 @@ class StoredReplay:
         columns = {name: [getattr(episode, name).numpy() for episode in chosen] for name in STEP_FIELDS}
         columns["mask_padding"] = [np.ones(len(episode), bool) for episode in chosen]
         final_obs = torch.from_numpy(np.stack([_final_obs(episode) for episode in chosen]))
-        return Batch(**{name: cut(arrays, segments) for name, arrays in columns.items()}, final_obs=final_obs)
+        steps = {name: cut(arrays, segments) for name, arrays in columns.items()}
+        return Batch(**steps, final_obs=final_obs, segments=segments)
+
+    def add_episode(self, episode: Episode, episode_id: int | None = None) -> None:
+        """Does nothing: the data set holds the episode."""
+
+    def clear(self) -> None:
+        """Does nothing: there is no copy of the episodes in memory."""
+
+    def add_column(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        raise UserError(f"Experience on disk has no room for {name}: set training.replay_device=cpu.")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Does nothing: the data set holds everything."""
 
 
 def cut(arrays: list[np.ndarray], segments: Segments) -> Tensor:
-    """Each segment's part of its array (t, …), zero beyond it: (b, length, …).
+    """Cut each segment from its array (t, …), with zeros beyond the array: (b, length, …).
 
-    NumPy alone, because it may be called in threads: PyTorch would begin workers for each of them, which hinder those
-    of the main thread.
+    This uses only NumPy because it may run in threads: PyTorch would start a pool of workers for each thread, which
+    slows down the main thread's workers.
     """
     batch = np.zeros((len(segments), segments.length, *arrays[0].shape[1:]), arrays[0].dtype)
     for row, array, start in zip(batch, arrays, segments.starts.tolist(), strict=True):
@@ -41,5 +71,5 @@ def cut(arrays: list[np.ndarray], segments: Segments) -> Tensor:
 
 
 def _final_obs(episode: Episode) -> np.ndarray:
-    # As in a replay in memory, the last frame stands in where it is not known.
+    # As in `Replay`, the last frame replaces a missing final observation.
     return episode.info.get("final_observation", episode.obs[-1]).numpy()

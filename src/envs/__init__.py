@@ -1,8 +1,7 @@
-"""Worlds, real and imagined, behind one vector interface: `prepare`, `reset`, `step`, `state_dict`."""
+"""Real and imagined environments with one vector interface: `prepare`, `reset`, `step`, `state_dict`."""
 
 import torch
 
-from data import ActionLayout
 from envs.config import (
     AtariConfig,
     EnvConfig,
@@ -15,10 +14,8 @@ from envs.config import (
 from envs.real_env import RealEnv
 from envs.world_model_env import WorldModelEnv
 from errors import UserError
-from models.diffusion import DiffusionSamplerConfig
 
 __all__ = [
-    "ENV_TARGETS",
     "AtariConfig",
     "EnvConfig",
     "GymConfig",
@@ -31,24 +28,14 @@ __all__ = [
     "make_env",
 ]
 
-ENV_TARGETS: dict[str, type] = {
-    "envs.AtariConfig": AtariConfig,
-    "envs.GymConfig": GymConfig,
-    "envs.RecordedGameConfig": RecordedGameConfig,
-    "data.ActionLayout": ActionLayout,
-    "envs.WorldModelEnvConfig": WorldModelEnvConfig,
-    "models.diffusion.DiffusionSamplerConfig": DiffusionSamplerConfig,
-}
-"""What `_target_` may name in the configuration of an environment."""
-
 
 def make_env(config: EnvConfig, num_envs: int, seed: int, device: torch.device) -> RealEnv:
-    """A real environment; raises UserError when there is none of that name."""
+    """Make a real environment; raises UserError if the id is unknown."""
     if isinstance(config, RecordedGameConfig):
         raise UserError(
             f"{config.id} cannot be stepped: there are only recordings of it. Train on them: static_dataset.path=DIR."
         )
-    # Imported here, as imagination alone needs neither of their libraries.
+    # Imported here, because imagined environments need neither of these libraries.
     if isinstance(config, AtariConfig):
         from envs.atari import AtariEmulators
 

@@ -1,4 +1,6 @@
-"""Atari 2600 games, preprocessed as in the published system."""
+"""Atari 2600 games, with the preprocessing of the published system."""
+
+from functools import lru_cache
 
 import gymnasium
 import numpy as np
@@ -6,7 +8,7 @@ from ale_py import ALEInterface, LoggerMode, roms
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
-from envs.config import AtariConfig
+from envs.config import AtariConfig, height_and_width
 from envs.real_env import Frames
 from errors import UserError, near_matches
 
@@ -14,19 +16,20 @@ FRAME_SKIP = 4
 
 
 class AtariEmulators:
-    """Games stepped by ale-py's threads: RGB, frame skip 4, maximum over the last two raw frames, area-resized."""
+    """Games stepped by ale-py's threads: frame skip 4, maximum of the last two raw frames, area interpolation."""
 
     def __init__(self, config: AtariConfig, num_envs: int) -> None:
         rom, sticky_actions = parse_atari_id(config.id)
         ALEInterface.setLoggerMode(LoggerMode.Error)
-        height, width, self.action_names = _read_rom(rom)
+        *own_size, self.action_names = _read_rom(rom)
+        height, width = height_and_width(config.size or tuple(own_size))
         self.num_envs = num_envs
         self._env = AtariVectorEnv(
             rom,
             num_envs,
-            img_height=config.size or height,
-            img_width=config.size or width,
-            grayscale=False,
+            img_height=height,
+            img_width=width,
+            grayscale=config.grayscale,
             stack_num=1,
             frameskip=FRAME_SKIP,
             repeat_action_probability=sticky_actions,
@@ -38,36 +41,44 @@ class AtariEmulators:
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
         self.num_actions = int(self._env.single_action_space.n)
+        self._is_grey = config.grayscale
         self._frame_numbers = np.zeros(num_envs, np.int64)
 
     def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         obs, info = self._env.reset(seed=seeds[mask], options={"reset_mask": mask})
         self._frame_numbers = info["episode_frame_number"].astype(np.int64)
-        return obs[:, 0]
+        return self._newest(obs)
 
     def step(self, act: np.ndarray) -> Frames:
         obs, rew, end, trunc, info = self._env.step(act)
-        # After a lost life the game goes on and its frames count up; after a game over they count anew.
+        # After a lost life the frame number increases; after a game over it starts again from 0.
         frame_numbers = info["episode_frame_number"].astype(np.int64)
         over = (end | trunc) & (frame_numbers < self._frame_numbers + FRAME_SKIP)
         self._frame_numbers = frame_numbers
-        last = np.where(over[:, None, None, None, None], info["final_obs"], obs) if over.any() else obs
-        return Frames(last[:, 0], rew, end, trunc, over, next_obs=obs[:, 0])
+        next_obs = last = self._newest(obs)
+        if over.any():
+            last = np.where(over[:, None, None, None], self._newest(info["final_obs"]), next_obs)
+        return Frames(last, rew, end, trunc, over, next_obs)
 
     def close(self) -> None:
         self._env.close()
 
+    def _newest(self, stacked: np.ndarray) -> np.ndarray:
+        """The frame of a stack of one frame, uint8 (b, h, w, c)."""
+        return stacked[:, 0, ..., None] if self._is_grey else stacked[:, 0]
 
+
+@lru_cache
 def _read_rom(rom: str) -> tuple[int, int, tuple[str, ...]]:
-    """Height and width of the game's own frames, and the names of its minimal action set."""
+    """Height and width of the raw frames, and the names of the minimal action set."""
     emulator = ALEInterface()
     emulator.loadROM(roms.get_rom_path(rom))
     return *emulator.getScreenDims(), tuple(action.name for action in emulator.getMinimalActionSet())
 
 
 def parse_atari_id(env_id: str) -> tuple[str, float]:
-    """The ROM and the sticky-action probability of an id; raises UserError, with near matches, for an unknown one."""
-    # What ale-py registers is what one player can play: a few of its ROMs have no such mode.
+    """The ROM and the sticky-action probability of an id; raises UserError, with similar ids, if it is unknown."""
+    # ale-py registers the games for one player: a few of its ROMs have no such mode.
     games = {spec.name: spec.kwargs for spec in gymnasium.registry.values() if spec.namespace == "ALE"}
     if env_id.startswith("ALE/"):
         name, known = env_id.removeprefix("ALE/").removesuffix("-v5"), [f"ALE/{game}-v5" for game in games]
@@ -78,6 +89,6 @@ def parse_atari_id(env_id: str) -> tuple[str, float]:
         return games[name]["game"], sticky_actions
     hint = near_matches(env_id, known) or near_matches(name.split("-")[0] + "NoFrameskip-v4", known)
     raise UserError(
-        f"env.train.id={env_id} is no Atari game for one player: use <Game>NoFrameskip-v4 or ALE/<Game>-v5.{hint} "
+        f"env.train.id={env_id} is not an Atari game for one player: use <Game>NoFrameskip-v4 or ALE/<Game>-v5.{hint} "
         "(For other Gymnasium environments: env=gym.)"
     )

@@ -1,4 +1,4 @@
-"""What the settings say of environments. Nothing here needs the libraries that the environments need."""
+"""Settings of environments. This module does not import the environments' libraries."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,75 +7,98 @@ from data import ActionLayout
 from errors import UserError
 from models.diffusion import DiffusionSamplerConfig
 
+Size = int | tuple[int, ...] | None
+"""Height and width of frames, or one number if they are equal; None keeps the game's own size."""
+
 
 @dataclass(frozen=True)
 class AtariConfig:
-    """A game by its id, `<Game>NoFrameskip-v4` or (with that id's sticky actions) `ALE/<Game>-v5`.
+    """An Atari game by its id: `<Game>NoFrameskip-v4`, or `ALE/<Game>-v5`, which has sticky actions.
 
-    `size` is the frame's height and width (None keeps the game's own), `done_on_life_loss` ends an episode (not the
-    game) with each life, `noop_max` bounds the random waiting at the start, and `max_episode_steps` the length of a
-    game.
+    With `done_on_life_loss`, losing a life ends the episode, but not the game. `noop_max` is the largest number of
+    random no-ops at the start of a game, and `max_episode_steps` its longest duration. With `grayscale`, frames have
+    one channel.
     """
 
     id: str
-    size: int | None = 64
+    size: Size = 64
     done_on_life_loss: bool = False
     noop_max: int = 30
     max_episode_steps: int = 27_000
+    grayscale: bool = False
+
+    def __post_init__(self) -> None:
+        _check_size(self.id, self.size)
 
 
 @dataclass(frozen=True)
 class GymConfig:
-    """An environment by its id, also `module:Id`; `options` go to `gymnasium.make`.
+    """A Gymnasium environment by its id, also `module:Id`; `options` are passed to `gymnasium.make`.
 
-    Frames are resized to `size` (None keeps their own).
+    Frames are resized to `size`. With `grayscale`, they have one channel.
     """
 
     id: str
-    size: int | None = 64
+    size: Size = 64
     max_episode_steps: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    grayscale: bool = False
+
+    def __post_init__(self) -> None:
+        _check_size(self.id, self.size)
 
 
 @dataclass(frozen=True)
 class RecordedGameConfig:
-    """A game of which there are recordings only: frames of `size` (height, width), `fps` of them a second.
+    """A game that exists only as recordings: frames of `size` (height, width), `fps` frames per second.
 
-    `actions` says what multi-hot actions mean; None where the recordings have numbered actions.
+    `actions` is the meaning of multi-hot actions; None for recordings with other kinds of actions.
     """
 
     id: str
     size: tuple[int, ...]
     fps: int = 15
     actions: ActionLayout | None = None
+    grayscale: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise UserError(f"The size of {self.id} should be a height and a width: {list(self.size)}.")
+        _check_size(self.id, self.size)
 
 
 EnvConfig = AtariConfig | GymConfig | RecordedGameConfig
 
 
+def height_and_width(size: int | tuple[int, ...]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
 def frame_shape(config: EnvConfig) -> tuple[int, int, int]:
-    """Channels, height and width of the frames that agents see of an environment with a `size`."""
-    height, width = config.size if isinstance(config, RecordedGameConfig) else (config.size, config.size)
-    return 3, height, width
+    """Channels, height and width of the frames that agents see; `config.size` must not be None."""
+    return (1 if config.grayscale else 3), *height_and_width(config.size)
+
+
+def _check_size(env_id: str, size: Size) -> None:
+    if isinstance(size, tuple) and (len(size) != 2 or min(size) < 1):
+        raise UserError(f"The size of {env_id} should be a height and a width: {list(size)}.")
 
 
 def action_layout(config: EnvConfig) -> ActionLayout | None:
-    """What the entries of a game's multi-hot actions mean; None where its actions are numbered."""
+    """The meaning of a game's multi-hot actions; None if it has no such actions."""
     return config.actions if isinstance(config, RecordedGameConfig) else None
 
 
 @dataclass(frozen=True)
 class WorldModelEnvConfig:
-    """Steps until truncation, how many batches of starts are made ready at once, and the sampler of frames.
+    """Steps until truncation, the number of batches of starts that are prepared at once, and the frame samplers.
 
-    `diffusion_sampler_upsampling` is that of full-size frames, for agents with an upsampler.
+    `diffusion_sampler_upsampling` samples the full-size frames of agents with an upsampler.
     """
 
     horizon: int = 15
     num_batches_to_preload: int = 32
     diffusion_sampler: DiffusionSamplerConfig = field(default_factory=DiffusionSamplerConfig)
     diffusion_sampler_upsampling: DiffusionSamplerConfig = field(default_factory=DiffusionSamplerConfig)
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise UserError(f"world_model_env.horizon={self.horizon} must be at least 1.")

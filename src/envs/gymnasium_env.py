@@ -1,4 +1,4 @@
-"""Any Gymnasium environment with a discrete action space and something to look at."""
+"""Any Gymnasium environment with a discrete action space and image observations or rendering."""
 
 from typing import Any
 
@@ -10,17 +10,21 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import AddRenderObservation
 from torch.nn.functional import interpolate
 
-from envs.config import GymConfig
+from envs.config import GymConfig, height_and_width
 from envs.real_env import Frames
 from errors import UserError, near_matches
 
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in luminance (ITU-R BT.601)."""
+
 
 class GymEmulators:
-    """Gymnasium environments stepped one after the other; the observation is the image, else what is rendered."""
+    """Gymnasium environments stepped one after another. Frames are the image observations, or else are rendered."""
 
     def __init__(self, config: GymConfig, num_envs: int) -> None:
         self.num_envs = num_envs
-        self._size = config.size
+        self._size = None if config.size is None else height_and_width(config.size)
+        self._is_grey = config.grayscale
         self._envs = SyncVectorEnv([lambda: make_with_images(config)] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
         self.num_actions = int(self._envs.single_action_space.n)
         self._first_action = int(self._envs.single_action_space.start)
@@ -42,17 +46,19 @@ class GymEmulators:
             frames = frames[..., None]
         if frames.shape[-1] not in (1, 3):
             frames = frames.transpose(0, 2, 3, 1)
-        if frames.shape[-1] == 1:
+        if frames.shape[-1] == 1 and not self._is_grey:
             frames = frames.repeat(3, axis=-1)
-        if self._size is None or frames.shape[1:3] == (self._size, self._size):
+        if frames.shape[-1] == 3 and self._is_grey:
+            frames = (frames @ LUMA).round().astype(np.uint8)[..., None]
+        if self._size is None or frames.shape[1:3] == self._size:
             return frames.copy()
         pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
-        resized = interpolate(pixels, size=(self._size, self._size), mode="area")
+        resized = interpolate(pixels, size=self._size, mode="area")
         return resized.round().byte().permute(0, 2, 3, 1).numpy()
 
 
 def make_with_images(config: GymConfig) -> gymnasium.Env:
-    """Make the environment, with its image as observation; raises UserError for what cannot be used."""
+    """Make the environment with images as observations; raises UserError if it cannot be used."""
     env = _make(config)
     if not isinstance(env.action_space, Discrete):
         raise UserError(f"env.train.id={config.id} has the action space {env.action_space}: a Discrete one is needed.")
@@ -85,7 +91,7 @@ def _make(config: GymConfig, **options: Any) -> gymnasium.Env:
 
 
 def _action_names(env: gymnasium.Env, num_actions: int) -> tuple[str, ...]:
-    """What the environment calls its actions, where it says so, else their numbers."""
+    """The result of the environment's `get_action_meanings`, if it has that method, or else the actions' numbers."""
     if hasattr(env, "get_action_meanings"):
         return tuple(str(name) for name in env.get_action_meanings())
     return tuple(str(action) for action in range(num_actions))

@@ -1,4 +1,4 @@
-"""Real games as a vector environment that can be brought back to any point by replaying its actions."""
+"""Real games as a vector environment, whose state is saved as a seed and the actions since."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,11 +14,11 @@ REPLAY_BAR_FROM = RESEED_AFTER = 3_000
 
 @dataclass(frozen=True)
 class Frames:
-    """What emulators show after an action, before any reset.
+    """What emulators return after an action, before any reset.
 
-    `obs` uint8 (b, h, w, c), `rew` float32 (b), `end`, `trunc` and `over` bool (b): `over` marks games that are over,
-    which are fewer than the ended ones where losing a life ends an episode. `next_obs`, like `obs`: the first frame of
-    the next game, where emulators begin that by themselves; None where they wait for a reset.
+    `obs` uint8 (b, h, w, c), `rew` float32 (b), `end`, `trunc` and `over` bool (b). `over` marks games that are over;
+    if losing a life ends an episode, `end` can be set without `over`. `next_obs`, like `obs`, is the first frame of the
+    next game, for emulators that start it themselves; None for emulators that wait for a reset.
     """
 
     obs: np.ndarray
@@ -30,14 +30,14 @@ class Frames:
 
 
 class Emulators(Protocol):
-    """Games that are stepped together, and reset one by one with explicit seeds."""
+    """Games that are stepped together and reset individually with explicit seeds."""
 
     num_envs: int
     num_actions: int
     action_names: tuple[str, ...]
 
     def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """Reset the masked games with their seeds; returns the frames of all, uint8 (b, h, w, c)."""
+        """Reset the masked games with their seeds; returns the frames of all games, uint8 (b, h, w, c)."""
 
     def step(self, act: np.ndarray) -> Frames: ...
 
@@ -47,9 +47,10 @@ class Emulators(Protocol):
 class RealEnv:
     """Vector environment over emulators.
 
-    Each environment begins anew from a seed of its own, now and then: with every game, or, where seeding is slow (an
-    Atari ROM is loaded again, 80 ms) and emulators go on by themselves, with the first game after `RESEED_AFTER` steps.
-    The state is therefore how often that was, and the actions since; restoring it replays those actions.
+    The state of an environment is the number of times it was seeded, and its actions since; restoring the state replays
+    these actions. To keep replays short, environments are seeded again with every new game. Seeding is slow in Atari
+    (it loads the ROM, 80 ms), so emulators that start the next game themselves are seeded only with the first game
+    after `RESEED_AFTER` steps.
     """
 
     def __init__(self, emulators: Emulators, seed: int, device: torch.device) -> None:
@@ -63,17 +64,14 @@ class RealEnv:
         self._actions: list[list[int]] = [[] for _ in range(self.num_envs)]
 
     def prepare(self, num_steps: int) -> None:
-        """Nothing has to be made ready here before a rollout."""
-
-    def forget_starts(self) -> None:
-        """A real game starts from its own seed."""
+        """Does nothing: real games need no preparation."""
 
     def reset(self) -> Start:
-        """Begin a new game everywhere."""
+        """Start a new game in every environment."""
         return Start(self._send_frames(self._seed(np.ones(self.num_envs, np.bool_))))
 
     def step(self, act: Tensor) -> Step:
-        """Play one action (b) in every game; games that are over begin anew at once."""
+        """Take one action (b) in each game; games that are over restart immediately."""
         actions = act.cpu().numpy()
         for history, action in zip(self._actions, actions.tolist(), strict=True):
             history.append(action)
@@ -92,7 +90,7 @@ class RealEnv:
         return {"num_seeds": self._num_seeds.tolist(), "actions": actions}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved point. Games with shorter histories are reset, with their seeds, when theirs begin."""
+        """Go back to a saved state. All games are replayed together; those with fewer actions start later."""
         self._num_seeds = np.array(state["num_seeds"], np.int64)
         self._actions = [history.tolist() for history in state["actions"]]
         if not self._num_seeds.any():
@@ -111,12 +109,12 @@ class RealEnv:
                 return
             places = zip(self._actions, (step - ages).tolist(), strict=True)
             frames = self.emulators.step(np.array([history[place] if place >= 0 else 0 for history, place in places]))
-            # A game that waits for its beginning may be over before; it only has to stay alive.
+            # A game that has not started yet is stepped too, and may end: it only has to remain usable.
             if frames.next_obs is None and frames.over.any():
                 self.emulators.reset(frames.over, self._seeds())
 
     def _begin_games(self, frames: Frames) -> np.ndarray:
-        """The frames to act on next, where some games are over."""
+        """The frames to act on next, if some games are over."""
         if frames.next_obs is None:
             return self._seed(frames.over)
         is_due = frames.over & (np.array([len(history) for history in self._actions]) >= RESEED_AFTER)

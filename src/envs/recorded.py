@@ -1,6 +1,8 @@
-"""Games of which there are recordings only, by the files that describe them."""
+"""Games that exist only as recordings, loaded from the files that describe them."""
 
 from pathlib import Path
+
+from omegaconf import OmegaConf
 
 from envs.config import RecordedGameConfig
 from errors import UserError, near_matches
@@ -8,10 +10,10 @@ from run.config import build, load_yaml
 from run.folder import PROJECT
 
 
-def load_recorded_game(name: str, targets: dict[str, type]) -> RecordedGameConfig:
-    """The game that a file describes: one of `config/env`, by its name, or any by its path.
+def load_recorded_game(name: str) -> RecordedGameConfig:
+    """Load a description of a game: a file in `config/env` by name, or any file by path.
 
-    Raises UserError where there is none, or it describes another kind of world.
+    Raises UserError if the file does not exist or describes another kind of environment.
     """
     folder = PROJECT / "config" / "env"
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
@@ -21,7 +23,6 @@ def load_recorded_game(name: str, targets: dict[str, type]) -> RecordedGameConfi
             f"There is no game {name}: name a file, or one of {', '.join(known)}.{near_matches(name, known)}"
         )
     config = load_yaml(path)
-    game = build(config.train, targets) if "train" in config else None
-    if not isinstance(game, RecordedGameConfig):
+    if OmegaConf.select(config, "train._target_") != "envs.RecordedGameConfig":
         raise UserError(f"{path} describes no recorded game: its train needs _target_: envs.RecordedGameConfig.")
-    return game
+    return build(RecordedGameConfig, config.train, f"{path.name}: train")

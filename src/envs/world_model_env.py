@@ -1,10 +1,11 @@
-"""The imagined environment: diffusion models for frames, a recurrent one for rewards and ends."""
+"""The imagined environment: diffusion models of frames, and a recurrent model of rewards and ends."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,11 +18,11 @@ from models.rew_end_model import RewEndModel
 
 
 @dataclass(frozen=True)
-class _Starts:
-    """Starts of imagination: n real frames in [-1, 1], their actions, and the memory after n - 1 transitions.
+class _State:
+    """The state of b environments: the last n frames in [-1, 1], their actions, and the reward model's memory.
 
-    `full_obs` are the last frames in full size that an upsampler looks at. Where there is no reward and termination
-    model, or no upsampler, their tensors are empty but for the batch.
+    `full_obs` are the last full-size frames, which the upsampler is conditioned on. Without a reward and termination
+    model, or without an upsampler, their tensors have shape (b, 0). `origin` as in `Start`.
     """
 
     obs: Tensor
@@ -29,14 +30,15 @@ class _Starts:
     hx: Tensor
     cx: Tensor
     full_obs: Tensor
+    origin: Tensor
 
 
 class WorldModelEnv:
-    """A vector environment that exists only in networks, and from outside looks like any other.
+    """A vector environment whose frames, rewards and ends are predicted by networks.
 
-    Without a reward and termination model nothing is rewarded and nothing ends before the horizon; with an upsampler
-    every frame is also drawn in full size. Nothing in `step` depends on the data's values: environments that ended are
-    replaced under a mask, in order, from starts made ready by `prepare`. So the host never waits for the device.
+    Without a reward and termination model, rewards are zero and episodes end only at the horizon; with an upsampler,
+    every frame is also drawn in full size. Control flow in `step` does not depend on values of tensors: a mask replaces
+    environments that ended, in order, by starts that `prepare` has drawn. So the host never waits for the device.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class WorldModelEnv:
         num_envs: int,
         upsampler: Denoiser | None = None,
     ) -> None:
-        """`draw_starts(b)` returns segments of n steps of real experience, on the networks' device."""
+        """`draw_starts(b)` returns b segments of n real steps, on the networks' device."""
         self.denoiser = denoiser
         self.rew_end_model = rew_end_model
         self.upsampler = upsampler
@@ -61,18 +63,34 @@ class WorldModelEnv:
         self.num_envs = num_envs
         self.num_actions = denoiser.config.inner_model.num_actions
         self._num_batches = config.num_batches_to_preload
-        self._pool: _Starts | None = None
+        self._pool: _State | None = None
         self._used: Tensor | None = None
-        self._now: _Starts | None = None
+        self._now: _State | None = None
         self._age: Tensor | None = None
 
+    @property
+    def num_context_steps(self) -> int:
+        return self.denoiser.num_steps_conditioning
+
+    @property
+    def shows_rewards(self) -> bool:
+        return self.rew_end_model is not None
+
+    def parts(self) -> Mapping[str, tuple[Any, str]]:
+        """The parts to time in a profile: for each label, an object and the name of its method."""
+        parts = {"denoiser": (self.sampler, "sample")}
+        if self.rew_end_model is not None:
+            parts["reward and end model"] = (self.rew_end_model, "predict")
+        if self.full_sampler is not None:
+            parts["upsampler"] = (self.full_sampler, "sample")
+        return parts
+
     def prepare(self, num_steps: int) -> None:
-        """Have enough starts ready for that many steps, whatever happens in them."""
-        if self._pool is None or int(self._used) + num_steps * self.num_envs > len(self._pool.obs):
-            self._refill()
+        """Prepare enough starts for `num_steps` steps, even if every environment ends at every step."""
+        self._make_ready(num_steps * self.num_envs)
 
     def check_rollout(self, num_steps: int) -> None:
-        """Raise UserError when the starts made ready at once are too few for rollouts of that many steps."""
+        """Raise UserError if `num_batches_to_preload` is too small for rollouts of `num_steps` steps."""
         if num_steps + 1 > self._num_batches:
             raise UserError(
                 f"world_model_env.num_batches_to_preload={self._num_batches} is too few for rollouts of {num_steps} "
@@ -80,24 +98,23 @@ class WorldModelEnv:
             )
 
     def forget_starts(self) -> None:
-        """Draw new starts before the next rollout: the experience or the networks have changed."""
+        """Draw new starts before the next rollout, because the experience or the networks have changed."""
         self._pool = None
 
     @torch.no_grad()
     def reset(self) -> Start:
-        """Start everywhere from real experience."""
-        if self._pool is None or int(self._used) + self.num_envs > len(self._pool.obs):
-            self._refill()
+        """Start every environment from real experience."""
+        self._make_ready(self.num_envs)
         everywhere = torch.ones(self.num_envs, dtype=torch.bool, device=self._used.device)
         fresh = self._next_starts(everywhere)
         self._now, self._age = fresh, torch.zeros_like(everywhere, dtype=torch.int64)
-        return Start(to_bytes(fresh.obs[:, -1]), fresh.obs[:, :-1], self._last_full(fresh))
+        return Start(to_bytes(fresh.obs[:, -1]), fresh.obs[:, :-1], self._last_full(fresh), fresh.origin)
 
     @torch.no_grad()
     def step(self, act: Tensor) -> Step:
-        """Imagine the answer to actions (b), or multi-hot (b, num_actions).
+        """Imagine the result of actions (b), or vectors (b, num_actions).
 
-        `history` of the result is in [-1, 1], as padding may be in it.
+        `history` of the result is in [-1, 1], because it may contain padding.
         """
         now = self._now
         acts = torch.cat((now.act[:, :-1], act[:, None].to(now.act.dtype)), dim=1)
@@ -111,9 +128,9 @@ class WorldModelEnv:
         dead = end | trunc
 
         fresh = self._next_starts(dead)
-        shifted = _Starts(torch.cat((now.obs[:, 1:], next_obs), dim=1), acts.roll(-1, 1), *memory, full_obs)
-        kept = zip(vars(fresh).values(), vars(shifted).values(), strict=True)
-        self._now = _Starts(*[_where(dead, restarted, going_on) for restarted, going_on in kept])
+        shifted = _State(torch.cat((now.obs[:, 1:], next_obs), dim=1), acts.roll(-1, 1), *memory, full_obs, now.origin)
+        pairs = zip(vars(fresh).values(), vars(shifted).values(), strict=True)
+        self._now = _State(*[_where(dead, restarted, continued) for restarted, continued in pairs])
         self._age = torch.where(dead, 0, age)
         return Step(
             to_bytes(self._now.obs[:, -1]),
@@ -125,10 +142,39 @@ class WorldModelEnv:
             trajectory,
             self._last_full(self._now),
             final_full_obs,
+            fresh.origin,
         )
 
-    def _reward(self, now: _Starts, act: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Reward, end, and the memory behind them."""
+    @torch.no_grad()
+    def imagine(self, batch: Batch, act: Tensor) -> Tensor:
+        """Imagine frames under given actions, without ends or restarts, and without changing the environment.
+
+        `batch` holds n real frames and actions to start from; `act` (b, t - 1), or vectors (b, t - 1, num_actions),
+        are the actions taken at the imagined frames. Returns t imagined frames, uint8 (b, t, c, h, w).
+        """
+        frames, acts = list(to_unit_range(batch.obs).unbind(1)), torch.cat((batch.act, act), dim=1)
+        n = len(frames)
+        for step in range(acts.size(1) - n + 1):
+            frame, _ = self.sampler.sample(torch.stack(frames[-n:], dim=1), acts[:, step : step + n])
+            frames.append(to_unit_range(to_bytes(frame)))
+        return to_bytes(torch.stack(frames[n:], dim=1))
+
+    def state_dict(self) -> dict[str, Any]:
+        tensors = {"used": self._used, "age": self._age}
+        for name, state in (("pool", self._pool), ("now", self._now)):
+            tensors[name] = None if state is None else dict(vars(state))
+        return tensors
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        device = next(self.denoiser.parameters()).device
+        self._used, self._age = [None if state[key] is None else state[key].to(device) for key in ("used", "age")]
+        self._pool, self._now = [
+            None if state[key] is None else _State(**{name: value.to(device) for name, value in state[key].items()})
+            for key in ("pool", "now")
+        ]
+
+    def _reward(self, now: _State, act: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """The reward, the end, and the new memory of the reward model."""
         if self.rew_end_model is None:
             nothing = torch.zeros(self.num_envs, device=act.device)
             return nothing, nothing.bool(), (now.hx, now.cx)
@@ -139,7 +185,7 @@ class WorldModelEnv:
         return rew, sample_categorical(logits_end[:, 0]).bool(), (hx[0], cx[0])
 
     def _enlarge(self, full_obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The full-size frames that the next one will follow, and that of `next_obs` (b, c, h, w) as bytes."""
+        """The full-size frames for conditioning the next step, and `next_obs` (b, c, h, w) in full size, uint8."""
         if self.upsampler is None:
             return full_obs, None
         history = torch.cat((full_obs, self.upsampler.enlarge(next_obs)[:, None]), dim=1)
@@ -147,46 +193,36 @@ class WorldModelEnv:
         final_full_obs = to_bytes(frame)
         return torch.cat((full_obs[:, 1:], to_unit_range(final_full_obs)[:, None]), dim=1), final_full_obs
 
-    def _last_full(self, starts: _Starts) -> Tensor | None:
-        return None if self.upsampler is None else to_bytes(starts.full_obs[:, -1])
-
-    def state_dict(self) -> dict[str, Any]:
-        tensors = {"used": self._used, "age": self._age}
-        for name, starts in (("pool", self._pool), ("now", self._now)):
-            tensors[name] = None if starts is None else dict(vars(starts))
-        return tensors
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        device = next(self.denoiser.parameters()).device
-        self._used, self._age = [None if state[key] is None else state[key].to(device) for key in ("used", "age")]
-        self._pool, self._now = [
-            None if state[key] is None else _Starts(**{name: value.to(device) for name, value in state[key].items()})
-            for key in ("pool", "now")
-        ]
+    def _last_full(self, state: _State) -> Tensor | None:
+        return None if self.upsampler is None else to_bytes(state.full_obs[:, -1])
 
     @torch.no_grad()
-    def _refill(self) -> None:
-        parts = [self._burn_in(self.draw_starts(self.num_envs)) for _ in range(self._num_batches)]
-        columns = zip(*[vars(part).values() for part in parts], strict=True)
-        self._pool = _Starts(*[torch.cat(column) for column in columns])
+    def _make_ready(self, count: int) -> None:
+        """Refill the pool if it has fewer than `count` unused starts."""
+        if self._pool is not None and int(self._used) + count <= len(self._pool.obs):
+            return
+        batches = [self._burn_in(self.draw_starts(self.num_envs)) for _ in range(self._num_batches)]
+        columns = zip(*[vars(batch).values() for batch in batches], strict=True)
+        self._pool = _State(*[torch.cat(column) for column in columns])
         self._used = torch.zeros((), dtype=torch.int64, device=self._pool.obs.device)
 
-    def _burn_in(self, batch: Batch) -> _Starts:
-        obs, act = batch.frames, batch.act
-        full_obs = self._first_full(batch, obs)
+    def _burn_in(self, batch: Batch) -> _State:
+        obs, act, full_obs = batch.frames, batch.act, self._first_full(batch)
+        origin = _origin(batch).to(obs.device)
         if self.rew_end_model is None:
             empty = obs.new_zeros(len(obs), 0)
-            return _Starts(obs, act, empty, empty, full_obs)
+            return _State(obs, act, empty, empty, full_obs, origin)
         memory = obs.new_zeros(1, len(obs), self.rew_end_model.config.lstm_dim)
         hx, cx = memory, memory
-        # Transition by transition, as in `step`: the network sees one shape only, and compiles once.
+        # One transition at a time, as in `step`: the network gets only one input shape, and compiles once.
         for this, following in itertools.pairwise(range(obs.size(1))):
-            at, behind = obs[:, this : this + 1], obs[:, following : following + 1]
-            *_, (hx, cx) = self.rew_end_model.predict(at, act[:, this : this + 1], behind, (hx, cx))
-        return _Starts(obs, act, hx[0], cx[0], full_obs)
+            before, after = obs[:, this : this + 1], obs[:, following : following + 1]
+            *_, (hx, cx) = self.rew_end_model.predict(before, act[:, this : this + 1], after, (hx, cx))
+        return _State(obs, act, hx[0], cx[0], full_obs, origin)
 
-    def _first_full(self, batch: Batch, obs: Tensor) -> Tensor:
-        """The last frames in full size; where nobody knows them, the small ones enlarged."""
+    def _first_full(self, batch: Batch) -> Tensor:
+        """The last frames in full size; if they are not in the batch, the small ones are enlarged."""
+        obs = batch.frames
         if self.upsampler is None:
             return obs.new_zeros(len(obs), 0)
         n = self.upsampler.num_steps_conditioning
@@ -194,25 +230,19 @@ class WorldModelEnv:
             return batch.full_frames[:, -n:]
         return self.upsampler.enlarge(obs[:, -n:].flatten(0, 1)).clamp(-1, 1).unflatten(0, (len(obs), n))
 
-    def _next_starts(self, mask: Tensor) -> _Starts:
-        """The next unused start for each masked environment, in order; anything for the others."""
+    def _next_starts(self, mask: Tensor) -> _State:
+        """The next unused start for each masked environment, in order; for the others, the result is arbitrary."""
         places = (self._used + mask.cumsum(0) - 1).clamp(0, len(self._pool.obs) - 1)
         self._used = self._used + mask.sum()
-        return _Starts(*[values.index_select(0, places) for values in vars(self._pool).values()])
+        return _State(*[values.index_select(0, places) for values in vars(self._pool).values()])
 
 
-@torch.no_grad()
-def imagine(sampler: DiffusionSampler, obs: Tensor, act: Tensor) -> Tensor:
-    """Imagine on under given actions, from real frames, without ends or restarts.
-
-    `obs` uint8 (b, n, c, h, w), `act` int64 (b, n - 1 + t) or multi-hot (b, n - 1 + t, num_actions): those taken at
-    `obs` and at the t - 1 imagined frames that follow. Returns the t imagined frames, uint8 (b, t, c, h, w).
-    """
-    n, frames = obs.size(1), list(to_unit_range(obs).unbind(1))
-    for step in range(act.size(1) - n + 1):
-        frame, _ = sampler.sample(torch.stack(frames[-n:], dim=1), act[:, step : step + n])
-        frames.append(to_unit_range(to_bytes(frame)))
-    return to_bytes(torch.stack(frames[n:], dim=1))
+def _origin(batch: Batch) -> Tensor:
+    """Episode and step of each segment's last frame, int64 (b, 2); -1 if they are unknown."""
+    if batch.segments is None:
+        return torch.full((len(batch), 2), -1)
+    last_steps = batch.segments.starts + batch.segments.length - 1
+    return torch.from_numpy(np.stack((batch.segments.episode_ids, last_steps), axis=1))
 
 
 def _where(mask: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Windows and films: step into a trained world model, or look through what was stored."""
+"""Play mode and data set mode, in a window or as a film."""

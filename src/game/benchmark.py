@@ -1,4 +1,4 @@
-"""How fast imagination and the real game can be played, and what the time goes to."""
+"""Frames per second in imagination and in the real game, and where the time is spent."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from envs import WorldModelEnv
 from game.painter import Painter
 from game.play_env import PlayEnv
 
@@ -15,7 +14,7 @@ WARM_UP = 5
 
 
 class Stopwatch:
-    """Adds up the time of named calls, with the device's work in it."""
+    """Adds up the time of named calls, including their work on the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = {}
@@ -46,16 +45,11 @@ def measure(play: PlayEnv, painter: Painter, num_steps: int, device: torch.devic
     stopwatch = Stopwatch(device)
     stopwatch.wrap(painter, "paint", "drawing")
     if play.policy is not None:
-        stopwatch.wrap(play.policy, "predict", "policy")
+        stopwatch.wrap(play.policy, "act", "policy")
     for world in play.worlds:
-        if isinstance(world.env, WorldModelEnv):
-            stopwatch.wrap(world.env.sampler, "sample", "denoiser")
-            if world.env.rew_end_model is not None:
-                stopwatch.wrap(world.env.rew_end_model, "predict", "reward and end model")
-            if world.env.full_sampler is not None:
-                stopwatch.wrap(world.env.full_sampler, "sample", "upsampler")
-        else:
-            stopwatch.wrap(world.env, "step", "emulator")
+        parts = {"emulator": (world.env, "step")} if world.imagined is None else world.imagined.parts()
+        for name, (owner, method) in parts.items():
+            stopwatch.wrap(owner, method, name)
     for world in play.worlds:
         for _ in range(WARM_UP):
             play.tick([])

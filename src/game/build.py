@@ -5,31 +5,35 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from agent import Agent
-from envs import EnvConfig, RealEnv, RecordedGameConfig, WorldModelEnv, action_layout, make_env
+from algorithms.base import Surroundings, World
+from data import ActionLayout, Actions, Batch, Dataset, Spaces
+from envs import EnvConfig, RealEnv, RecordedGameConfig, action_layout, frame_shape, make_env
 from errors import UserError
+from game.idle_keys import IdleKeys
 from game.keys import ActionKeys
 from game.layout_keys import LayoutKeys
-from game.play_env import PlayEnv, World
+from game.moment import Place
+from game.play_env import PlayEnv
 from game.recorder import Recorder
 from game.source import Source
-from game.spawns import Spawns
-from game.starts import open_starts
+from game.spawns import SpawnStarts
+from game.starts import StartSource, open_starts
+from rl.policy import Policy
 from run.compiled import compile_networks
 from run.device import cast_weights, choose_precision
 from run.folder import RunFolder
+from run.ranks import Ranks
 
-NUM_STARTS_AT_ONCE = 4
 HORIZON_OF_POLICIES = 50
 LABELS = {"wm": "world model", "test": "real (test)", "train": "real (train)"}
 
 
 @dataclass(frozen=True)
 class PlayConfig:
-    """Where to begin (`env`: wm, test or train; None for the first there is), who acts, and what is recorded.
+    """The world to start in (`env`: wm, test or train; None: the first that exists), who acts, and what is recorded.
 
-    Without a `controller`, the policy acts, or where there is none a person. Without a `horizon`, 50 steps are imagined
-    with a policy, and as many as the agent's own settings say without one.
+    Without a `controller`, the policy acts, and a person where there is no policy. Without a `horizon`, an agent with a
+    policy imagines 50 steps, and one without a policy as many as its settings say.
     """
 
     env: str | None = None
@@ -43,31 +47,40 @@ class PlayConfig:
     compile: bool = False
 
 
-def build_play_env(source: Source, config: PlayConfig, device: torch.device) -> PlayEnv:
-    """Make the worlds; raises UserError when the one to begin in cannot be had."""
-    precision = choose_precision(config.precision, device)
-    agent = source.agent.to(device, memory_format=torch.channels_last)
-    for network in agent.large_networks:
+def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_for_people: bool = True) -> PlayEnv:
+    """Make the worlds; raises UserError when the world to start in does not exist.
+
+    With `is_for_people=False` no person can play, and recorded actions are replayed instead.
+    """
+    precision, spaces = choose_precision(config.precision, device), _find_spaces(source)
+
+    def draw_starts(count: int, length: int, with_full_frames: bool) -> Batch:
+        return starts.draw(count, length, with_full_frames)
+
+    around = Surroundings(spaces, Ranks(0, 1, device), precision, config.seed, draw_starts=draw_starts)
+    algorithm = source.definition.make(source.config, around)
+    agent = algorithm.agent.eval().to(device, memory_format=torch.channels_last)
+    agent.take(source.weights, str(source.weights_path))
+    for network in agent.networks_to_compile:
         cast_weights(network, precision)
-    compile_networks(agent.large_networks, config.compile, device, is_first=True)
-    controller = _choose_controller(config, agent)
-    worlds = _real_worlds(source, config, device)
-    starts = None
-    if source.has_world_model or controller == "replay":
-        starts = Spawns(source.spawn, device, config.seed) if source.spawn is not None else None
-        starts = starts or open_starts(source, device, config.seed, precision)
-    if source.has_world_model:
-        settings = replace(source.world_model_env, num_batches_to_preload=NUM_STARTS_AT_ONCE)
-        if config.horizon is not None or agent.actor_critic is not None:
-            settings = replace(settings, horizon=config.horizon or HORIZON_OF_POLICIES)
-        env = WorldModelEnv(agent.denoiser, agent.rew_end_model, starts, settings, 1, agent.upsampler)
-        worlds.insert(0, World("wm", LABELS["wm"], env))
-    worlds = _begin_with(config.env, worlds, source)
+    compile_networks(agent.networks_to_compile, config.compile, device, is_first=True)
+
+    policy, world = algorithm.policy, algorithm.world(1)
+    controller = _choose_controller(config, policy, is_for_people)
+    starts: StartSource | None = None
+    if world is not None or controller == "replay":
+        length = 1 if world is None else world.num_context_steps
+        starts = _open_starts(source, length, policy, config, device, precision)
+    places = _real_places(source, spaces, config, device)
+    if world is not None:
+        _set_horizon(world, config, policy)
+        places.insert(0, Place("wm", LABELS["wm"], world))
+    places = _put_first(config.env, places, source)
     recorder = Recorder(RunFolder(source.folder).dataset("")) if config.record else None
     return PlayEnv(
-        worlds,
-        agent.actor_critic,
-        _make_keys(worlds, source),
+        places,
+        policy,
+        _make_keys(places, spaces, source),
         controller,
         starts,
         recorder,
@@ -78,27 +91,59 @@ def build_play_env(source: Source, config: PlayConfig, device: torch.device) -> 
     )
 
 
-def _choose_controller(config: PlayConfig, agent: Agent) -> str:
-    if config.controller == "policy" and agent.actor_critic is None:
-        raise UserError("--controller policy cannot be had here: this agent has none. There is human, replay, random.")
-    return config.controller or ("human" if agent.actor_critic is None else "policy")
+def _find_spaces(source: Source) -> Spaces:
+    """The agent's frames and actions: their number is read from its weights, their kind from the game or the data."""
+    count, env = source.definition.count_actions(source.weights), source.config.env.train
+    kind = "numbered" if action_layout(env) is None else "multi-hot"
+    dataset = next(filter(None, map(Dataset.open_if_any, sorted(source.datasets))), None)
+    if kind == "numbered" and dataset is not None:
+        kind = Actions.of(dataset.load_episode(0).act).kind
+    return Spaces(frame_shape(env), Actions(kind, count))
 
 
-def _make_keys(worlds: list[World], source: Source) -> ActionKeys | LayoutKeys:
-    layout = action_layout(source.env_test)
+def _open_starts(
+    source: Source,
+    length: int,
+    policy: Policy | None,
+    config: PlayConfig,
+    device: torch.device,
+    precision: torch.dtype,
+) -> StartSource:
+    if source.spawn is not None:
+        return SpawnStarts(source.spawn, device, config.seed)
+    return open_starts(source, length, policy, device, config.seed, precision)
+
+
+def _set_horizon(world: World, config: PlayConfig, policy: Policy | None) -> None:
+    if config.horizon is not None or policy is not None:
+        world.horizon = config.horizon or HORIZON_OF_POLICIES
+
+
+def _choose_controller(config: PlayConfig, policy: Policy | None, is_for_people: bool) -> str:
+    if config.controller == "policy" and policy is None:
+        raise UserError("--controller policy is not possible: this agent has no policy. Use human, replay or random.")
+    without_policy = "human" if is_for_people else "replay"
+    return config.controller or (without_policy if policy is None else "policy")
+
+
+def _make_keys(places: list[Place], spaces: Spaces, source: Source) -> ActionKeys | LayoutKeys | IdleKeys:
+    game, actions = source.config.env.test, spaces.actions
+    layout: ActionLayout | None = action_layout(game)
     if layout is not None:
-        if layout.num_actions != source.num_actions:
+        if layout.num_actions != actions.size:
             raise UserError(
-                f"{source.folder}: its actions have {source.num_actions} entries, those of {source.env_test.id} "
+                f"{source.folder}: the agent's actions have {actions.size} entries, but {game.id} has "
                 f"{layout.num_actions}. Set env.test.actions in its config/trainer.yaml."
             )
         return LayoutKeys(layout)
-    real = next((world.env for world in worlds if isinstance(world.env, RealEnv)), None)
-    return ActionKeys(real.action_names if real is not None else tuple(map(str, range(source.num_actions))))
+    if actions.kind != "numbered":
+        return IdleKeys(actions)
+    real = next((place.env for place in places if isinstance(place.env, RealEnv)), None)
+    return ActionKeys(real.action_names if real is not None else tuple(map(str, range(actions.size))))
 
 
 def action_names(config: EnvConfig) -> tuple[str, ...]:
-    """What a game calls its numbered actions; nothing where the game is not here."""
+    """The names of a game's numbered actions; empty where the game is not installed."""
     if isinstance(config, RecordedGameConfig):
         return ()
     try:
@@ -109,39 +154,41 @@ def action_names(config: EnvConfig) -> tuple[str, ...]:
     return env.action_names
 
 
-def _real_worlds(source: Source, config: PlayConfig, device: torch.device) -> list[World]:
-    """The real games; where the agent's was never one (data from elsewhere, a module that is not here), none."""
-    worlds = []
-    if isinstance(source.env_test, RecordedGameConfig):
-        return worlds
-    for name, env_config in (("test", source.env_test), ("train", source.env_train)):
+def _real_places(source: Source, spaces: Spaces, config: PlayConfig, device: torch.device) -> list[Place]:
+    """The real games; none for an agent of recordings only, or of a game that is not installed."""
+    places, envs = [], source.config.env
+    if isinstance(envs.test, RecordedGameConfig):
+        return places
+    for name, env_config in (("test", envs.test), ("train", envs.train)):
         try:
             env = make_env(env_config, 1, config.seed, device)
         except UserError as error:
             print(f"warning: there is no real environment here. {error}", file=sys.stderr)
             return []
-        if env.num_actions != source.num_actions:
-            known = f"{env_config.id} has {env.num_actions} actions, the agent {source.num_actions}"
+        if env.num_actions != spaces.actions.size:
+            known = f"{env_config.id} has {env.num_actions} actions, the agent {spaces.actions.size}"
             print(f"warning: there is no real environment here. {known}.", file=sys.stderr)
             return []
-        worlds.append(World(name, LABELS[name], env, _original(env_config, config)))
-    return worlds
+        places.append(Place(name, LABELS[name], env, _original(env_config, config)))
+    return places
 
 
 def _original(env_config: EnvConfig, config: PlayConfig) -> RealEnv | None:
-    """The same games from the same seeds, in the size in which they draw themselves."""
+    """The same games from the same seeds, with frames in their own size."""
     if not config.store_original_obs:
         return None
     return make_env(replace(env_config, size=None), 1, config.seed, torch.device("cpu"))
 
 
-def _begin_with(name: str | None, worlds: list[World], source: Source) -> list[World]:
-    names = [world.name for world in worlds]
-    if not worlds:
-        raise UserError(f"{source.folder} was trained without a world model, and its real environment is not here.")
+def _put_first(name: str | None, places: list[Place], source: Source) -> list[Place]:
+    names = [place.name for place in places]
+    if not places:
+        raise UserError(
+            f"{source.folder} was trained without a world model, and its real environment is not installed."
+        )
     if name is None:
-        return worlds
+        return places
     if name not in names:
-        raise UserError(f"--env {name} cannot be had here: there is {', '.join(names)}.")
-    place = names.index(name)
-    return worlds[place:] + worlds[:place]
+        raise UserError(f"--env {name} does not exist for this run: it has {', '.join(names)}.")
+    index = names.index(name)
+    return places[index:] + places[:index]

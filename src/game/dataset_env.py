@@ -8,6 +8,7 @@ from torch import Tensor
 
 from data import ActionLayout, Dataset, Episode, to_bytes
 from errors import UserError
+from game.idle_keys import LONGEST_NAME, vector_name
 from game.layout_keys import LayoutKeys
 from game.view import Field, View, number
 
@@ -25,7 +26,7 @@ class DatasetEnv:
     def __init__(
         self, datasets: dict[str, Dataset], action_names: Sequence[str], layout: ActionLayout | None = None
     ) -> None:
-        """`action_names` may be empty: then actions are shown by their numbers. `layout` names multi-hot ones."""
+        """Without `action_names`, actions are shown by their numbers. `layout` names multi-hot ones."""
         self.datasets = datasets
         self.action_names = action_names
         self._keys = None if layout is None else LayoutKeys(layout)
@@ -46,7 +47,7 @@ class DatasetEnv:
 
     @property
     def num_places(self) -> int:
-        """Steps of the episode, and the frame behind them where it is known."""
+        """Steps of the episode, and the frame after them where it is known."""
         return len(self.episode) + ("final_observation" in self.episode.info)
 
     def press(self, key: str) -> None:
@@ -82,7 +83,7 @@ class DatasetEnv:
             self.is_playing = self.step < self.num_places - 1
 
     def close(self) -> None:
-        """Nothing is changed by looking."""
+        """Nothing has to be stored."""
 
     def view(self) -> View:
         episode, step, dataset = self.episode, self.step, self.dataset
@@ -118,23 +119,25 @@ class DatasetEnv:
             self._message = f"there is no episode {wanted}: 0 to {count - 1}"
 
     def _longest_action(self) -> int:
-        return self._keys.longest_name if self._keys is not None else max(map(len, self.action_names), default=4)
+        if self._keys is not None:
+            return self._keys.longest_name
+        return LONGEST_NAME if self.episode.act.ndim > 1 else max(map(len, self.action_names), default=4)
 
     def _action(self) -> str:
         act = self.episode.act[self.step]
         if act.ndim > 0:
-            return self._keys.name(act) if self._keys is not None else f"{int(act.sum())} of {len(act)}"
+            return self._keys.name(act) if self._keys is not None else vector_name(act)
         act = int(act)
         return self.action_names[act] if act < len(self.action_names) else str(act)
 
     def _trajectory(self) -> tuple[Tensor, ...]:
-        """From noise to the next frame (to this one, where it is the last), where that was stored."""
+        """How the next frame (the last one: itself) was sampled from noise; empty where that was not stored."""
         stored = self.episode.info.get("denoising_trajectory")
         return () if stored is None else tuple(to_bytes(stored[min(self.step, len(stored) - 1)].float()))
 
 
 def open_datasets(paths: list[Path]) -> dict[str, Dataset]:
-    """Those of the data sets that hold an episode, by name, train and test first.
+    """The data sets that hold an episode, by name, train and test first.
 
     Raises UserError when there is none.
     """

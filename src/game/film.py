@@ -16,7 +16,7 @@ from run.media import write_video
 def make_film(
     playable: Playable, painter: Painter, path: Path, num_steps: int, fps: int, interrupts: Interrupts
 ) -> int:
-    """Write a film of that many steps, or of those until nothing moves, or until Ctrl-C; returns how many."""
+    """Write a film of that many steps, fewer after Ctrl-C or when nothing moves any more; returns their number."""
     rate = Field("fps", f"{fps}", 13)
     count = 0
 

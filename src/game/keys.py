@@ -15,8 +15,8 @@ NAME = re.compile("(UP|DOWN)?(LEFT|RIGHT)?(FIRE)?")
 class ActionKeys:
     """Which keys stand for which action.
 
-    Actions named like Atari's (`NOOP`, `UPRIGHTFIRE`, …) are chords of w a s d and space. Those of other environments
-    are the digits, the first action being 0.
+    Actions named as Atari's (`NOOP`, `UPRIGHTFIRE`, …) are chords of w a s d and space. Actions of other environments
+    are digits, and the first action is 0.
     """
 
     def __init__(self, action_names: Sequence[str]) -> None:
@@ -34,8 +34,8 @@ class ActionKeys:
     def action(self, held: Sequence[str], motion: tuple[int, int] = (0, 0)) -> int:
         """The action of the keys that are held, oldest first.
 
-        Of two opposite directions the newer one counts. Where the game lacks a chord, as many of its keys as it has an
-        action for count, the newer ones first.
+        Of two opposite directions, only the newer key counts. Where no action has all the keys, the action with most of
+        them is chosen, and among several of these the one with the newest keys.
         """
         wanted: list[str] = []
         for key in reversed(held):

@@ -44,7 +44,7 @@ class LayoutKeys:
         return self.layout.encode(held, motion)
 
     def draw(self) -> Tensor:
-        """A random action: now and then a key, and any motion."""
+        """A random action: each key with a small probability, and any motion."""
         held = [name for name in self.layout.held_names if float(torch.rand(())) < RANDOM_SHARE]
         axes = (self.layout.mouse_x or (0,), self.layout.mouse_y or (0,))
         return self.layout.encode(held, tuple(axis[int(torch.randint(len(axis), ()))] for axis in axes))
@@ -54,10 +54,10 @@ class LayoutKeys:
         return words if len(words) <= LONGEST_NAME else f"{words[: LONGEST_NAME - 1]}…"
 
     def signs(self) -> list[str]:
-        """Nothing: no policy has a probability for each of them."""
+        """Empty, as no policy chooses among them by probabilities."""
         return []
 
     def describe(self) -> str:
-        """What there is to hold, on one line."""
+        """Keys, buttons and mouse, on one line."""
         mouse = ["mouse or arrow keys"] if self.has_mouse else []
         return ", ".join((*self.layout.held_names, *mouse))

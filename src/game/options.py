@@ -1,4 +1,4 @@
-"""What play mode can be told on the command line."""
+"""The command line of play mode."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,9 @@ LARGEST_SIZE = 8192
 def read_arguments() -> argparse.Namespace:
     parser = OneLineParser(description="Step into a trained world model: play, watch, record, or look through data.")
     what = parser.add_argument_group("what to play")
-    what.add_argument("--run", type=Path, metavar="DIR", help="run folder; without: the one we are in, else the newest")
+    what.add_argument(
+        "--run", type=Path, metavar="DIR", help="run folder (the one around the current directory, else the newest)"
+    )
     version = what.add_mutually_exclusive_group()
     version.add_argument("--epoch", type=int, metavar="N", help="weights of that epoch instead of the newest kept")
     version.add_argument("--best", action="store_true", help="weights of the best test return")
@@ -26,7 +28,7 @@ def read_arguments() -> argparse.Namespace:
     )
     what.add_argument("-d", "--dataset", action="store_true", help="look through the data sets of the run")
     how = parser.add_argument_group("how")
-    how.add_argument("--env", choices=("wm", "test", "train"), help="world to begin in: world model, or real")
+    how.add_argument("--env", choices=("wm", "test", "train"), help="world to start in: world model, or real")
     how.add_argument("--controller", choices=tuple(CONTROLLERS), help="who acts at first (policy, else human)")
     how.add_argument(
         "--horizon",
@@ -63,18 +65,18 @@ def read_arguments() -> argparse.Namespace:
 
 
 def find_conflict(arguments: argparse.Namespace) -> str | None:
-    """What is wrong with options that do not go together."""
+    """What is wrong, if some of the options exclude each other."""
     wants_more = arguments.store_denoising_trajectory or arguments.store_original_obs
     names_run = arguments.run is not None or arguments.best or arguments.epoch is not None
     conflicts = {
         "--store-denoising-trajectory and --store-original-obs need -r": wants_more and not arguments.record,
-        "--pretrained stands instead of --run, --epoch and --best": arguments.pretrained is not None and names_run,
+        "--pretrained cannot be combined with --run, --epoch or --best": arguments.pretrained is not None and names_run,
         "--local-dir needs --pretrained": arguments.local_dir is not None and arguments.pretrained is None,
-        "--fullscreen needs a window: it stands without --video and --benchmark": arguments.fullscreen
+        "--fullscreen needs a window: it cannot be combined with --video or --benchmark": arguments.fullscreen
         and (arguments.video is not None or arguments.benchmark),
-        "-d only looks: it stands without -r, --benchmark and settings of imagination": arguments.dataset
+        "-d cannot be combined with -r, --benchmark or settings of imagination": arguments.dataset
         and (arguments.record or arguments.benchmark or arguments.overrides),
-        "--benchmark stands without -r and --video": arguments.benchmark
+        "--benchmark cannot be combined with -r or --video": arguments.benchmark
         and (arguments.record or arguments.video is not None),
         f"--size {arguments.size} is too large: {LARGEST_SIZE} at most": arguments.size > LARGEST_SIZE,
     }
@@ -82,7 +84,7 @@ def find_conflict(arguments: argparse.Namespace) -> str | None:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other mistake is said."""
+    """Reports a mistake in one line, as everything else here does."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}. python src/play.py --help lists all options.\n")

@@ -23,7 +23,9 @@ GAP = 2
 
 
 class Painter:
-    """Draws frames as large a multiple as fits into `size` pixels, a square or (width, height), below a header."""
+    """Draws frames below a header, enlarged by the largest whole number for which they fit into `size` pixels.
+
+    `size` is the side of a square, or (width, height)."""
 
     def __init__(self, size: int | tuple[int, int], has_header: bool = True) -> None:
         pygame.font.init()
@@ -31,7 +33,7 @@ class Painter:
         self._has_header = has_header
 
     def paint(self, view: View, *more: Field) -> pygame.Surface:
-        """The picture of a view; `more` fields stand behind its own."""
+        """The picture of a view; `more` fields follow its own."""
         height, width = view.frame.shape[-2:]
         scale = max(1, min(self._room[0] // width, self._room[1] // height))
         full = max(width * scale, LEAST_WIDTH) // 2 * 2
@@ -41,8 +43,8 @@ class Painter:
         room = full - 2 * MARGIN - preview[0] - (MARGIN if preview[0] else 0)
         rows = _lay_out(fields, room // font.size("0")[0])
         header = self._header_height(len(rows), bool(view.bars), font, preview[1])
-        thumbnail = full // max(4, len(view.strip)) // 2 * 2 if view.strip else 0
-        picture = pygame.Surface((full, header + (height * scale + 1) // 2 * 2 + thumbnail))
+        across, down = _thumbnail_size(view, full)
+        picture = pygame.Surface((full, header + (height * scale + 1) // 2 * 2 + down))
         picture.fill(BACKGROUND)
         if self._has_header:
             _draw_header(picture, rows, view.bars, font)
@@ -50,8 +52,8 @@ class Painter:
                 picture.blit(_enlarge(view.preview, preview), (full - MARGIN - preview[0], MARGIN))
         picture.blit(_enlarge(view.frame, (width * scale, height * scale)), ((full - width * scale) // 2, header))
         for place, frame in enumerate(view.strip):
-            small = _enlarge(frame, (thumbnail - 2, thumbnail - 2))
-            picture.blit(small, (place * thumbnail + 1, picture.get_height() - thumbnail + 1))
+            small = _enlarge(frame, (across - 2, down - 2))
+            picture.blit(small, (place * across + 1, picture.get_height() - down + 1))
         if view.message:
             band = _text(font, f" {view.message} ", ACCENT)
             picture.blit(band, (MARGIN, header + height * scale - band.get_height() - MARGIN))
@@ -91,6 +93,15 @@ def _preview_size(view: View) -> tuple[int, int]:
     return width * scale, height * scale
 
 
+def _thumbnail_size(view: View, full: int) -> tuple[int, int]:
+    """Width and height of the strip's frames with their margins, in a picture of that width: even numbers."""
+    if not view.strip:
+        return 0, 0
+    height, width = view.strip[0].shape[-2:]
+    across = full // max(4, len(view.strip)) // 2 * 2
+    return across, max(4, across * height // width // 2 * 2)
+
+
 def _draw_header(
     picture: pygame.Surface, rows: list[list[tuple[int, Field]]], bars: tuple[Bar, ...], font: pygame.font.Font
 ) -> None:
@@ -119,7 +130,7 @@ def _draw_bars(picture: pygame.Surface, bars: tuple[Bar, ...], font: pygame.font
 
 
 def _enlarge(frame: Tensor, size: tuple[int, int]) -> pygame.Surface:
-    """A uint8 frame (c, h, w), grey or RGB, as sharp squares."""
+    """A uint8 frame (c, h, w), grey or RGB, enlarged without blur."""
     rgb = frame.expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy()
     small = pygame.image.frombuffer(rgb.tobytes(), rgb.shape[1::-1], "RGB")
     return pygame.transform.scale(small, size)

@@ -1,21 +1,21 @@
 """Acting in imagined and real environments, by a person, a policy or a recording, one step at a time."""
 
 import contextlib
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from data import Start, Step
-from envs import RealEnv, WorldModelEnv
+from game.header import header_fields
+from game.idle_keys import IdleKeys
 from game.keys import ActionKeys
 from game.layout_keys import LayoutKeys
+from game.moment import Moment, Place
 from game.recorder import Recorder
-from game.starts import Drawn, Starts
-from game.view import Bar, Field, View, number
-from models.actor_critic import ActorCritic
-from models.losses import sample_categorical
+from game.starts import Recording, StartSource
+from game.view import Bar, View
+from rl.policy import Policy, Thinker
 from run.device import autocast
 
 CPU = torch.device("cpu")
@@ -23,56 +23,26 @@ CONTROLLERS = {"policy": "π", "human": "H", "random": "random", "replay": "repl
 """Who may act, and what their recordings are called."""
 
 
-@dataclass(frozen=True)
-class World:
-    """One environment to be in; `original` is its twin that shows frames as large as the game draws them."""
-
-    name: str
-    label: str
-    env: WorldModelEnv | RealEnv
-    original: RealEnv | None = None
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What is seen now, how it was come by, and what the policy thinks of it.
-
-    `full_obs` is the frame as an upsampler draws it, `original_obs` as the real game does.
-    """
-
-    obs: Tensor
-    original_obs: Tensor | None = None
-    full_obs: Tensor | None = None
-    step: int = 0
-    total: float = 0.0
-    act: int | Tensor | None = None
-    rew: float = 0.0
-    end: bool = False
-    trunc: bool = False
-    probs: tuple[float, ...] = ()
-    value: float = 0.0
-
-
 class PlayEnv:
-    """A player in one of several worlds, of which the agent's policy, if it has one, knows what it would do."""
+    """A player in one of several worlds. The agent's policy, if there is one, is asked at every step, whoever acts."""
 
     repeating_keys = frozenset({"up", "down", "page up", "page down", "e"})
     is_still = False
 
     def __init__(
         self,
-        worlds: list[World],
-        policy: ActorCritic | None,
-        keys: ActionKeys | LayoutKeys,
+        worlds: list[Place],
+        policy: Policy | None,
+        keys: ActionKeys | LayoutKeys | IdleKeys,
         controller: str = "policy",
-        starts: Starts | None = None,
+        starts: StartSource | None = None,
         recorder: Recorder | None = None,
         store_denoising_trajectory: bool = False,
         precision: torch.dtype = torch.float32,
         device: torch.device = CPU,
         store_original_obs: bool = False,
     ) -> None:
-        """`starts` are those of the world model, and the recordings whose actions the controller `replay` takes.
+        """`starts`: where imagination starts, and the recordings that the controller `replay` takes its actions from.
 
         Networks run in `precision` on `device`. With `store_original_obs`, recordings also hold frames in full size.
         """
@@ -83,6 +53,8 @@ class PlayEnv:
         self.starts = starts
         self.recorder = recorder
         self.is_paused = False
+        self.recording: Recording | None = None
+        """What was recorded from this episode's start on, where that is known."""
         self.game_keys = keys.game_keys
         self._precision = precision
         self._device = device
@@ -90,14 +62,13 @@ class PlayEnv:
         self._store_denoising_trajectory = store_denoising_trajectory
         self._wants_step = False
         self._index = 0
-        self._drawn: Drawn | None = None
-        self._upcoming: tuple[Start, Tensor | None, Drawn | None] | None = None
-        # What `m` hands over to, and takes over from.
+        self._upcoming: tuple[Start, Tensor | None] | None = None
+        # `m` switches between a person and this controller.
         self._deputy = controller if controller != "human" else "policy" if policy is not None else "replay"
         self.reset()
 
     @property
-    def world(self) -> World:
+    def world(self) -> Place:
         return self.worlds[self._index]
 
     @property
@@ -106,18 +77,18 @@ class PlayEnv:
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Begin anew in the current world; what was recorded so far is stored."""
+        """Start an episode in the current world; what was recorded so far is stored."""
         self._store_recording()
         original = None if self.world.original is None else self.world.original.reset().obs
         with self._networks():
             start = self.world.env.reset()
-        self._begin(start, original, self._next_drawn())
+        self._begin(start, original)
 
     @torch.no_grad()
     def step(self, human_act: int | Tensor = 0) -> None:
-        """One step of the current controller; behind the end of an episode, the start of the next one."""
+        """One step of the current controller; after the end of an episode, the start of the next one."""
         now, world = self.now, self.world
-        if now.end or now.trunc:
+        if now.is_last:
             self._begin(*self._upcoming)
             return
         act = self._choose(human_act)
@@ -145,9 +116,9 @@ class PlayEnv:
         if self.recorder is not None:
             self._record(now, answer)
         if end or trunc:
-            # The world has begun the next episode already, although this one's last frame is still to be seen.
+            # The world has started the next episode already, although this one's last frame is still shown.
             next_original = None if original is None else original.obs
-            self._upcoming = Start(answer.obs, answer.history, answer.full_obs), next_original, self._next_drawn()
+            self._upcoming = Start(answer.obs, answer.history, answer.full_obs, answer.origin), next_original
         else:
             self._think()
 
@@ -178,76 +149,57 @@ class PlayEnv:
         self._store_recording()
 
     def view(self) -> View:
-        now, keys = self.now, self.keys
-        bars = enumerate(zip(keys.signs(), now.probs, strict=False))
+        now, signs = self.now, self.keys.signs()
+        who = f"{self.controller} (paused)" if self.is_paused else self.controller
+        room = max(len(world.label) for world in self.worlds)
+        bars = enumerate(zip(signs, now.probs, strict=False))
         return View(
             now.obs[0] if now.full_obs is None else now.full_obs[0],
-            self._fields(),
+            header_fields(now, self.world, room, who, self.keys, isinstance(self.policy, Thinker)),
             tuple(Bar(sign, share, act == now.act) for act, (sign, share) in bars),
             preview=None if now.full_obs is None else now.obs[0],
         )
 
-    def _fields(self) -> tuple[Field, ...]:
-        now, keys, env = self.now, self.keys, self.world.env
-        is_imagined = isinstance(env, WorldModelEnv)
-        fields = [
-            Field("", self.world.label, max(len(world.label) for world in self.worlds)),
-            Field("", f"{self.controller} (paused)" if self.is_paused else self.controller, 15),
-            Field("step", str(now.step), 10),
-            Field("horizon", str(env.horizon) if is_imagined else "-", 12),
-        ]
-        if not is_imagined or env.rew_end_model is not None:
-            fields += [
-                Field("return", number(now.total, 9), 16),
-                Field("reward", number(now.rew, 7, "+"), 14),
-                Field("end", _yes(now.end), 7),
-            ]
-        fields += [
-            Field("trunc", _yes(now.trunc), 9),
-            Field("action", "-" if now.act is None else keys.name(now.act), 7 + keys.longest_name),
-        ]
+    def _begin(self, start: Start, original_obs: Tensor | None) -> None:
+        self.recording = self._find_recording(start.origin)
         if self.policy is not None:
-            fields += [
-                Field("entropy", f"{_entropy(now.probs):.2f} bits", 17),
-                Field("value", number(now.value, 7), 13),
-            ]
-        return tuple(fields)
-
-    def _begin(self, start: Start, original_obs: Tensor | None, drawn: Drawn | None) -> None:
-        if self.policy is not None:
-            self._hx_cx = self.policy.initial_memory(1)
+            self._memory, is_first = self.policy.initial(1), torch.ones(1, dtype=torch.bool, device=self._device)
             for frame in [] if start.history is None else start.history.unbind(1):
                 with self._networks():
-                    *_, self._hx_cx = self.policy.predict(frame, self._hx_cx)
-        self._drawn = drawn
+                    _, self._memory = self.policy.act(frame, self._memory, is_first)
+                is_first = torch.zeros_like(is_first)
+            self._is_first = is_first
         self.now = Moment(start.obs, original_obs, start.full_obs)
         self._think()
 
-    def _next_drawn(self) -> Drawn | None:
-        """The recording that belongs to the start which the world has just taken."""
-        if isinstance(self.world.env, WorldModelEnv):
-            # Starts are used in the order in which they were drawn.
-            return self.starts.drawn.popleft()
-        return self.starts.draw_episode() if "replay" in (self.controller, self._deputy) else None
+    def _find_recording(self, origin: Tensor | None) -> Recording | None:
+        """The recording that an imagined episode starts from; in a real game a random one, if it may be replayed."""
+        if origin is not None:
+            return self.starts.recording(*origin[0].tolist())
+        return self.starts.draw_recording() if "replay" in (self.controller, self._deputy) else None
 
     def _think(self) -> None:
+        """Let the policy choose an action for this moment, whoever acts."""
         if self.policy is None:
             return
         with self._networks():
-            self._logits, value, self._hx_cx = self.policy.predict(self.now.obs, self._hx_cx)
-        probs = self._logits.float().softmax(-1)[0]
-        *shares, value = torch.cat((probs, value)).tolist()
-        self.now = replace(self.now, probs=tuple(shares), value=value)
+            self._policy_act, self._memory = self.policy.act(self.now.obs, self._memory, self._is_first)
+        self._is_first = torch.zeros_like(self._is_first)
+        if isinstance(self.policy, Thinker):
+            probs, value = self.policy.thoughts(self._memory)
+            *shares, value = torch.cat((probs[0], value)).tolist()
+            self.now = replace(self.now, probs=tuple(shares), value=value)
 
     def _choose(self, human_act: int | Tensor) -> int | Tensor | None:
-        """The next action; None where the recording whose actions are replayed is over."""
+        """The next action; None at the end of the recording that is replayed."""
         match self.controller:
             case "policy":
-                return int(sample_categorical(self._logits))
+                act = self._policy_act[0]
+                return int(act) if act.ndim == 0 else act
             case "random":
                 return self.keys.draw()
             case "replay":
-                acts, place = self._drawn.acts, self.now.step
+                acts, place = self.recording.acts, self.now.step
                 if place >= len(acts):
                     return None
                 return int(acts[place]) if acts.ndim == 1 else acts[place]
@@ -258,8 +210,8 @@ class PlayEnv:
 
     def _change_horizon(self, by: int) -> None:
         for world in self.worlds:
-            if isinstance(world.env, WorldModelEnv):
-                world.env.horizon = max(1, world.env.horizon + by)
+            if world.imagined is not None:
+                world.imagined.horizon = max(1, world.imagined.horizon + by)
 
     def _record(self, before: Moment, answer: Step) -> None:
         extras = {}
@@ -275,11 +227,3 @@ class PlayEnv:
     def _store_recording(self) -> None:
         if self.recorder is not None:
             self.recorder.store()
-
-
-def _entropy(probs: tuple[float, ...]) -> float:
-    return -sum(share * math.log2(share) for share in probs if share > 0)
-
-
-def _yes(flag: bool) -> str:
-    return "yes" if flag else "no"

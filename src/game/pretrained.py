@@ -9,11 +9,10 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 from omegaconf import DictConfig, OmegaConf
 
-from agent import read_weights
-from envs import ENV_TARGETS, AtariConfig, EnvConfig
+from envs import AtariConfig, EnvConfig
 from envs.recorded import load_recorded_game
 from errors import UserError, near_matches
-from game.source import Source, make_source, override
+from game.source import Source, complete, make_source, override
 from run.config import load_yaml
 from run.folder import PROJECT
 
@@ -39,8 +38,8 @@ def load_pretrained(game: str, local_copy: Path | None, outputs: Path, overrides
     fetch = _from_local_copy(local_copy) if local_copy is not None else _from_hub
     weights = fetch(f"atari_100k/models/{game}.pt")
     agent, env = [fetch(f"atari_100k/config/{name}") for name in ("agent/default.yaml", "env/atari.yaml")]
-    config = override(_compose(agent, env, game), overrides)
-    return make_source(pretrained_folder(outputs, game), weights, read_weights(weights), config)
+    config = override(complete(_compose(agent, env, game)), overrides)
+    return make_source(pretrained_folder(outputs, game), weights, config)
 
 
 def _load_csgo(local_copy: Path | None, outputs: Path, overrides: Sequence[str]) -> Source:
@@ -48,8 +47,8 @@ def _load_csgo(local_copy: Path | None, outputs: Path, overrides: Sequence[str])
     find = _from_hub if local_copy is None else _from_local_copy(local_copy)
     weights, agent = find("csgo/model/csgo.pt"), find("csgo/config/agent/csgo.yaml")
     settings = OmegaConf.create({"agent": load_yaml(agent), "env": load_yaml(PROJECT / "config" / "env" / "csgo.yaml")})
-    config = override(settings, overrides if _names_sampler(overrides) else ["world_model_env=fast", *overrides])
-    source = make_source(pretrained_folder(outputs, CSGO), weights, read_weights(weights), config)
+    chosen = overrides if _names_sampler(overrides) else ["world_model_env=fast", *overrides]
+    source = make_source(pretrained_folder(outputs, CSGO), weights, override(complete(settings), chosen))
     root = _snapshot_of_spawns() if local_copy is None else local_copy
     return replace(source, spawn=root / CSGO / "spawn")
 
@@ -59,7 +58,7 @@ def _names_sampler(overrides: Sequence[str]) -> bool:
 
 
 def pretrained_env(game: str) -> EnvConfig:
-    return load_recorded_game(CSGO, ENV_TARGETS) if game == CSGO else AtariConfig(f"{game}NoFrameskip-v4")
+    return load_recorded_game(CSGO) if game == CSGO else AtariConfig(f"{game}NoFrameskip-v4")
 
 
 def pretrained_folder(outputs: Path, game: str) -> Path:
@@ -102,7 +101,7 @@ def _from_hub(name: str) -> Path:
 
 
 def _snapshot_of_spawns() -> Path:
-    """A copy of the repository with the places to begin in."""
+    """A copy of the repository with the places to start from."""
     name = f"{CSGO}/spawn"
     return Path(_fetch(name, functools.partial(snapshot_download, REPOSITORY, allow_patterns=f"{name}/*")))
 
@@ -120,7 +119,7 @@ def _fetch(name: str, download: Callable[..., str]) -> str:
     except LocalEntryNotFoundError:
         raise UserError(
             f"{name} of {REPOSITORY} is not in the cache, and the Hugging Face Hub cannot be reached ({reason}). "
-            "Connect to the network once; later it is found without."
+            "Connect to the network once; after that it is found in the cache."
         ) from None
 
 

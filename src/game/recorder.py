@@ -13,7 +13,7 @@ from errors import UserError
 class Recorder:
     """Gathers the steps of an episode and stores it in `<root>/rec_<env>_<who>` when it is over or interrupted.
 
-    The part of an episode that another player went on with is an episode of its own, from the frame of the change.
+    When another player takes over, the rest of the episode is stored as an episode of its own, from that frame on.
     Raises UserError when nothing can be stored there.
     """
 
@@ -54,7 +54,7 @@ class Recorder:
             self.store()
 
     def store(self) -> None:
-        """Store what was played since the last episode, if anything."""
+        """Store the steps since the last stored episode, if there are any."""
         if not self._steps:
             return
         columns = [torch.stack(column) for column in zip(*self._steps, strict=True)]
@@ -66,7 +66,7 @@ class Recorder:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many episodes each data set holds that something was added to."""
+        """The number of episodes in each data set that was added to."""
         return {name: dataset.num_episodes for name, dataset in self._datasets.items()}
 
     def _open(self, name: str) -> Dataset:

@@ -1,23 +1,22 @@
-"""What there is to play: the networks and environments of a run folder, ours or of the published layout."""
+"""What there is to play: the weights, settings and data of a run folder, ours or of the published layout."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
-from agent import AGENT_TARGETS, Agent, AgentConfig, read_weights
+from agent import read_weights
+from algorithms import read_settings
+from algorithms.base import Definition
+from algorithms.config import TrainerConfig
 from data import find_splits
-from envs import ENV_TARGETS, AtariConfig, EnvConfig, WorldModelEnvConfig
+from envs import AtariConfig
 from errors import UserError
-from models.actor_critic import ActorCriticConfig
-from models.diffusion import DenoiserConfig, InnerModelConfig
-from models.rew_end_model import RewEndModelConfig
-from run.config import build, build_as
 from run.folder import PROJECT, RunFolder
 
 AGENT_JSON = "agent_config.json"
@@ -25,28 +24,26 @@ AGENT_JSON = "agent_config.json"
 
 @dataclass(frozen=True)
 class Source:
-    """Networks, the real environments they learned from, and experience.
+    """The weights of a run, the settings that they were trained with, and its data.
 
-    `datasets` are the data sets it has, `full_res` the folder of their frames in full size; new ones are made in
-    `folder`. `spawn` is a folder of places to begin in. `version` names the weights. Without `has_world_model`, only
-    the policy was trained.
+    `weights_path` names the weights in messages, `version` on the screen. `datasets` are the data sets of the run,
+    `full_res` the folder of their frames in full size; new data sets are made in `folder`. `spawn` is a folder of
+    places to start from.
     """
 
     folder: Path
-    datasets: list[Path]
     version: str
-    agent: Agent
-    num_actions: int
-    env_train: EnvConfig
-    env_test: EnvConfig
-    world_model_env: WorldModelEnvConfig
-    has_world_model: bool = True
+    weights_path: Path
+    weights: Mapping[str, Tensor]
+    definition: Definition
+    config: TrainerConfig
+    datasets: list[Path]
     full_res: Path | None = None
     spawn: Path | None = None
 
 
 def find_run(named: Path | None, needs_weights: bool) -> Path:
-    """The run folder that is meant: the named one, the one that we are in, or the newest in `outputs/`.
+    """The run folder to play: the named one, the one around the current directory, or the newest in `outputs/`.
 
     Raises UserError when there is none.
     """
@@ -84,48 +81,27 @@ def load_source(folder: Path, epoch: int | None, best: bool, overrides: Sequence
     `overrides` change the settings of imagination, as in `world_model_env=fast`.
     """
     path = _choose_weights(RunFolder(folder), epoch, best)
+    return make_source(folder, path, override(load_config(folder), overrides))
+
+
+def make_source(folder: Path, path: Path, config: DictConfig) -> Source:
+    """From whole settings, and the weights in a file. Raises UserError for what cannot be used."""
     weights = read_weights(path)
-    config = override(load_config(folder), overrides)
-    return make_source(folder, path, weights, config, _is_model_free(config))
+    definition, typed = read_settings(config)
+    full_res = _full_res(typed)
+    spawn = folder / "spawn" if (folder / "spawn").is_dir() else None
+    return Source(folder, path.stem, path, weights, definition, typed, list_datasets(folder, config), full_res, spawn)
 
 
-def make_source(
-    folder: Path, path: Path, weights: dict[str, torch.Tensor], config: DictConfig, model_free: bool = False
-) -> Source:
-    """From an `agent` and an `env` node to networks with the weights read from `path`.
-
-    The number of actions is that of the weights; `_target_` resolves by the allow-list only.
-    """
-    actions = weights.get("denoiser.inner_model.act_emb.0.weight")
-    if actions is None:
-        raise UserError(f"{path} has no weights of the denoiser: there is no world to be in.")
-    agent = Agent(build(config.agent, AGENT_TARGETS, num_actions=len(actions)))
-    agent.take(weights, str(path))
-    return Source(
-        folder,
-        list_datasets(folder, config),
-        path.stem,
-        agent.eval(),
-        len(actions),
-        env_config(config.env.train),
-        env_config(config.env.test),
-        build(config.world_model_env, ENV_TARGETS) if "world_model_env" in config else WorldModelEnvConfig(),
-        not model_free,
-        _full_res(config) if agent.upsampler is not None else None,
-        folder / "spawn" if (folder / "spawn").is_dir() else None,
-    )
-
-
-def _full_res(config: DictConfig) -> Path | None:
-    """Where the frames of the data set that a run was trained on lie in full size, if they are still there."""
-    root = OmegaConf.select(config, "static_dataset.path")
-    named = OmegaConf.select(config, "static_dataset.path_full_res")
+def _full_res(config: TrainerConfig) -> Path | None:
+    """The folder of full-size frames of the data set that a run was trained on, if it still exists."""
+    root, named = config.static_dataset.path, config.static_dataset.path_full_res
     folder = Path(named) if named is not None else None if root is None else Path(root) / "full_res"
     return folder if folder is not None and folder.is_dir() else None
 
 
 def override(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """Settings with others of imagination: `world_model_env=NAME` of config/world_model_env, then single ones.
+    """Change settings of imagination: first `world_model_env=NAME` of config/world_model_env, then single ones.
 
     Raises UserError for overrides of anything else.
     """
@@ -137,47 +113,70 @@ def override(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         (group if name == "world_model_env" else single).append(word)
     if not overrides:
         return config
-    settings = config.get("world_model_env") or {"_target_": "envs.WorldModelEnvConfig"}
+    if "world_model_env" not in config:
+        raise UserError(f"{overrides[0]} cannot be set here: the algorithm of this run has no such settings.")
+    config = config.copy()
     if group:
-        with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
-            settings = compose("trainer", [group[-1]]).world_model_env
-    config = OmegaConf.merge(config, {"world_model_env": settings}, OmegaConf.from_dotlist(single))
-    # Unlike in a merge, nothing of the former choice is left over.
-    if group:
-        config.world_model_env = OmegaConf.merge(settings, OmegaConf.from_dotlist(single).get("world_model_env", {}))
-    return config
+        config.world_model_env = _compose(group[-1]).world_model_env
+    return OmegaConf.merge(config, OmegaConf.from_dotlist(single))
 
 
 def load_config(folder: Path) -> DictConfig:
-    """The settings of a run, as far as playing needs them."""
+    """The whole settings of a run; raises UserError for those that cannot be read."""
     run = RunFolder(folder)
     if run.config.is_file():
         config = run.load_config()
         for name in ("agent", "env"):
-            if name not in config:
+            if "algorithm" not in config and name not in config:
                 raise UserError(f"{run.config} has no section {name}.")
-        return config
+        return complete(config)
     try:
-        return _from_json(json.loads((folder / AGENT_JSON).read_text()))
+        return complete(_from_json(json.loads((folder / AGENT_JSON).read_text())))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / AGENT_JSON} cannot be read: {error!r}.") from None
 
 
+def complete(config: DictConfig) -> DictConfig:
+    """Settings in this project's form, made from settings of the published system or of runs of older versions.
+
+    What playing needs is copied: networks, environments, imagination, and where the data is.
+    """
+    if "algorithm" in config:
+        return config
+    whole = _compose()
+    OmegaConf.set_struct(whole, False)
+    whole.common.seed = 0
+    whole.agent = config.agent
+    whole.env = {split: _with_target(config.env[split]) for split in ("train", "test") if split in config.env}
+    if "world_model_env" in config:
+        whole.world_model_env = config.world_model_env
+    for setting in ("static_dataset.path", "static_dataset.path_full_res", "training.model_free"):
+        if (value := OmegaConf.select(config, setting)) is not None:
+            OmegaConf.update(whole, setting, value)
+    return whole
+
+
 def list_datasets(folder: Path, config: DictConfig) -> list[Path]:
-    """The data sets in a run, and those elsewhere that it was trained on."""
+    """The data sets in a run, and the static data set that it was trained on."""
     own = RunFolder(folder).dataset("")
     static = OmegaConf.select(config, "static_dataset.path")
     return [*(own.iterdir() if own.is_dir() else ()), *(() if static is None else find_splits(Path(static)))]
 
 
-def env_config(node: DictConfig) -> EnvConfig:
-    """An environment's settings; those of the published system have no `_target_` and are Atari."""
+def _compose(*overrides: str) -> DictConfig:
+    """The project's own settings."""
+    with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
+        return compose("trainer", list(overrides))
+
+
+def _with_target(node: DictConfig) -> dict[str, Any]:
+    """An environment's settings; without a `_target_` they are the published system's, for Atari."""
     content = OmegaConf.to_container(node, resolve=True)
     if "_target_" in content:
-        return build(node, ENV_TARGETS)
+        return content
     known = {field.name for field in fields(AtariConfig)}
     entries = {name: value for name, value in content.items() if name in known and value is not None}
-    return build_as(AtariConfig, OmegaConf.create(entries))
+    return {"_target_": "envs.AtariConfig", **entries}
 
 
 def _description(folder: Path) -> Path:
@@ -213,27 +212,9 @@ def _newest_weights(run: RunFolder) -> Path | None:
     return versions[-1] if versions else run.state if run.state.is_file() else None
 
 
-def _is_model_free(config: DictConfig) -> bool:
-    return bool(OmegaConf.select(config, "training.model_free", default=False))
-
-
 def _from_json(content: dict[str, Any]) -> DictConfig:
     """The widths of a run's networks, as `agent_config.json` lists them, as settings."""
-    targets = {
-        "denoiser": DenoiserConfig,
-        "rew_end_model": RewEndModelConfig,
-        "actor_critic": ActorCriticConfig,
-    }
-    agent = {name: {**content[name], "_target_": _target(kind)} for name, kind in targets.items()}
-    inner_model = {**content["denoiser"]["inner_model"], "_target_": _target(InnerModelConfig)}
-    agent["denoiser"]["inner_model"] = inner_model
-    size = content["actor_critic"]["img_size"]
-    env = {"id": content["env_id"], "size": size}
+    agent = {name: content[name] for name in ("denoiser", "rew_end_model", "actor_critic")}
+    env = {"id": content["env_id"], "size": content["actor_critic"]["img_size"]}
     train, test = {**env, "done_on_life_loss": True}, {**env, "done_on_life_loss": False}
-    return OmegaConf.create(
-        {"agent": {"_target_": _target(AgentConfig), **agent}, "env": {"train": train, "test": test}}
-    )
-
-
-def _target(kind: type) -> str:
-    return next(name for name, known in AGENT_TARGETS.items() if known is kind)
+    return OmegaConf.create({"agent": agent, "env": {"train": train, "test": test}})

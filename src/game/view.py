@@ -1,4 +1,4 @@
-"""What is shown at one moment, before anything is drawn: the frame, and what is known about it."""
+"""What is shown at one moment: the frame, and what is known about it. Nothing is drawn here."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,7 +28,7 @@ class Bar:
 class View:
     """`frame` uint8 (c, h, w); `strip`: frames for a row of small ones below it; `message`: a line for the player.
 
-    `preview`: what the frame was made of, in its own size, in the header.
+    `preview`: the small frame that an upsampler enlarged, shown in the header.
     """
 
     frame: Tensor
@@ -58,7 +58,7 @@ class Playable(Protocol):
     wants_pointer: bool
     """Whether the mouse moves something in what is played now."""
     is_still: bool
-    """Whether nothing moves any more by itself."""
+    """Whether nothing moves by itself any more."""
 
     def press(self, key: str) -> None:
         """A key went down."""
@@ -69,4 +69,4 @@ class Playable(Protocol):
     def view(self) -> View: ...
 
     def close(self) -> None:
-        """The player leaves, for whatever reason."""
+        """Called when the player leaves, also after an error."""

@@ -37,7 +37,7 @@ class Window:
         self._tapped: list[str] = []
 
     def show(self, playable: Playable) -> None:
-        """Until the player leaves. What was played is safe then, also after Ctrl-C or an error."""
+        """Show it until the player leaves. Recordings are stored then, also after Ctrl-C or an error."""
         try:
             while self._handle_events(playable):
                 playable.tick([key for key in self._tapped if key not in self._held] + self._held, self._motion)
@@ -95,7 +95,7 @@ class Window:
 
     def _catch_pointer(self, wanted: bool) -> None:
         if wanted != self._has_pointer:
-            # Hidden and caught, it moves without end.
+            # A pointer that is hidden and caught is not stopped by the edge of the screen.
             pygame.event.set_grab(wanted)
             pygame.mouse.set_visible(not wanted)
             pygame.mouse.get_rel()
@@ -121,14 +121,14 @@ def open_display() -> None:
         pygame.display.init()
     except pygame.error:
         raise UserError(NO_DISPLAY) from None
-    # Where nothing else works, SDL draws into memory, without a word.
+    # Where no other driver works, SDL draws into memory, without a message.
     if pygame.display.get_driver() in ("offscreen", "dummy") and not named:
         pygame.display.quit()
         raise UserError(NO_DISPLAY)
 
 
 def screen_size() -> tuple[int, int]:
-    """Width and height of the whole screen, less some room for a header."""
+    """Width and height of the whole screen, without the room for a header."""
     open_display()
     width, height = pygame.display.get_desktop_sizes()[0]
     return width, max(1, height - ROOM_FOR_HEADER)

@@ -1,1 +1,1 @@
-"""Pure networks with their configurations and losses: `forward(batch) -> (loss, metrics)`."""
+"""Networks with their configurations and losses: `forward(batch) -> (loss, metrics)`."""

@@ -17,12 +17,12 @@ from models.blocks import (
     init_lstm,
     zero_init,
 )
-from models.losses import Metrics
+from models.metrics import Metrics
 
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
-    """Sizes of the network: one entry a level in `channels` (width) and `down` (1 where max-pooled).
+    """Sizes of the network: `channels` (width) and `down` (1: max-pooling, 0: none) have one entry per level.
 
     `img_size` is the side of a square frame, or (height, width).
     """
@@ -37,7 +37,7 @@ class ActorCriticConfig:
 
 @dataclass(frozen=True)
 class ActorCriticLossConfig:
-    """Length of a rollout, discount and λ of its returns, and the weights of value loss and entropy."""
+    """Rollout length, discount γ, λ, and the weights of value loss and entropy."""
 
     backup_every: int = 15
     gamma: float = 0.985
@@ -48,12 +48,12 @@ class ActorCriticLossConfig:
 
 @dataclass(frozen=True)
 class Rollout:
-    """t steps in b environments, as the actor-critic learns from them.
+    """t steps in b environments, the input of the actor-critic's loss.
 
     `obs` uint8 (t, b, c, h, w), `act` int64 (t, b), `returns` float32 (t, b). `hx_cx` (b, lstm_dim) each: the memory
-    before the first step. Where `dead` bool (t, b) is set, the episode is over after that step. The memory before the
-    next step is then what remains of watching `history` uint8 (t, b, n, c, h, w), the frames before the new episode,
-    of which those are mid-grey where `mask_padding` bool (t, b, n) is False. Without a history it is empty.
+    before the first step. Where `dead` bool (t, b) is set, the episode ends after that step. The memory of the next
+    episode then starts from zeros and is burnt in on `history` uint8 (t, b, n, c, h, w), the frames before the new
+    episode; frames are mid-grey where `mask_padding` bool (t, b, n) is False. Without `history` it stays zero.
     """
 
     obs: Tensor
@@ -69,7 +69,7 @@ class ActorCritic(nn.Module):
     """A convolutional encoder, an LSTM, and linear heads for the policy and the value."""
 
     def __init__(self, config: ActorCriticConfig, loss_config: ActorCriticLossConfig | None = None) -> None:
-        """`loss_config`: the weights of the loss, by default those of `ActorCriticLossConfig()`."""
+        """`loss_config`: the weights of the loss, `ActorCriticLossConfig()` by default."""
         super().__init__()
         self.config = config
         self.loss_config = loss_config or ActorCriticLossConfig()
@@ -82,11 +82,11 @@ class ActorCritic(nn.Module):
 
     @property
     def network_to_compile(self) -> nn.Module:
-        """The part that most of the work is in."""
+        """The part that takes most of the time."""
         return self.encoder
 
     def initial_memory(self, batch_size: int) -> LstmState:
-        """The memory of an agent that has seen nothing: zeros (b, lstm_dim) each."""
+        """The memory before any frame: zeros, (b, lstm_dim) each."""
         zeros = self.critic_linear.weight.new_zeros(batch_size, self.config.lstm_dim)
         return zeros, zeros.clone()
 
@@ -95,12 +95,12 @@ class ActorCritic(nn.Module):
         return self.encoder(to_unit_range(obs)).float()
 
     def remember(self, features: Tensor, hx_cx: LstmState) -> LstmState:
-        """The memory after features (b, f) were seen; in float32, so that nothing is lost over long episodes."""
+        """The memory after features (b, f); in float32, so that errors do not grow over long episodes."""
         with torch.autocast(features.device.type, enabled=False):
             return self.lstm(features, hx_cx)
 
     def burn_in(self, obs: Tensor) -> LstmState:
-        """The memory of an agent that has watched frames (b, n, c, h, w), and nothing before them."""
+        """The memory after frames (b, n, c, h, w), starting from zeros."""
         b, n = obs.shape[:2]
         features = self.encode(obs.flatten(0, 1)).unflatten(0, (b, n))
         hx_cx = self.initial_memory(b)
@@ -140,7 +140,7 @@ class ActorCritic(nn.Module):
         return loss, {name: value.detach() for name, value in metrics.items()}
 
     def _replay(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """The rollout again, with gradient, all frames encoded at once: logits (t, b, a) and values (t, b)."""
+        """Recompute the rollout with gradient, encoding all frames at once: logits (t, b, a) and values (t, b)."""
         t, b = rollout.act.shape
         features = self.encode(rollout.obs.flatten(0, 1)).unflatten(0, (t, b))
         restarts = self._restarts(rollout)
@@ -156,10 +156,10 @@ class ActorCritic(nn.Module):
         return self.heads(torch.stack(memories))
 
     def _restarts(self, rollout: Rollout) -> LstmState:
-        """Memories (t - 1, b, lstm_dim) each with which new episodes begin after a step; anything where none does.
+        """Memories (t - 1, b, lstm_dim) each, with gradient, for the episodes that begin after each step.
 
-        They carry gradient. Only histories that were watched are encoded, b at a time, so that shapes never change. To
-        count them is the one moment of an update in which the host waits for the device.
+        Where no episode begins, they are arbitrary. Only the histories of new episodes are encoded, b at a time, so
+        that shapes are static. Counting them is the only point in an update where the host waits for the device.
         """
         b, over = rollout.act.size(1), rollout.dead[:-1]
         places = over.flatten().nonzero()[:, 0] if rollout.history is not None else over.new_zeros(0)
@@ -174,14 +174,14 @@ class ActorCritic(nn.Module):
 
 
 class ActorCriticEncoder(nn.Module):
-    """A convolution, then for each level a residual block and a 2×2 max-pool where `down`: (b, c, h, w) to (b, f)."""
+    """A convolution, then per level a residual block and, if `down` is 1, 2×2 max-pooling: (b, c, h, w) to (b, f)."""
 
     def __init__(self, config: ActorCriticConfig) -> None:
         super().__init__()
         layers: list[nn.Module] = [conv3x3(config.img_channels, config.channels[0])]
         widths = (config.channels[0], *config.channels)
         for before, after, down in zip(widths, config.channels, config.down, strict=False):
-            # Nothing where nothing is pooled: the numbers of layers are part of the names in checkpoints.
+            # No identity where nothing is pooled: indices of layers are part of the names in checkpoints.
             layers += [SmallResBlock(before, after), nn.MaxPool2d(2)] if down else [SmallResBlock(before, after)]
         self.encoder = nn.Sequential(*layers)
 
@@ -190,7 +190,7 @@ class ActorCriticEncoder(nn.Module):
 
 
 class SmallResBlock(nn.Module):
-    """One normalised 3×3 convolution with a skip around it."""
+    """Group normalisation, SiLU and a 3×3 convolution, with a skip connection."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Building blocks of every network: normalisation, attention, residual blocks, Fourier features."""
+"""Building blocks of the networks: normalisation, attention, residual blocks, Fourier features."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 LstmState = tuple[Tensor, Tensor]
-"""What an LSTM carries: its hidden and its cell state."""
+"""Hidden and cell state of an LSTM."""
 
 ImageSize = int | tuple[int, ...]
 """Side of a square frame, or (height, width)."""
@@ -26,9 +26,9 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 def height_width(size: ImageSize) -> tuple[int, int]:
-    """(height, width) of frames whose configuration names one side or both.
+    """Convert an `ImageSize` to (height, width).
 
-    Raises ValueError for more than two numbers, or none.
+    Raises ValueError for a tuple of any other length than two.
     """
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2:
@@ -37,7 +37,7 @@ def height_width(size: ImageSize) -> tuple[int, int]:
 
 
 def zero_init(layer: nn.Module) -> nn.Module:
-    """The layer with all its parameters at zero, so that it starts without effect."""
+    """Set all parameters of a layer to zero, so that its initial output is zero; returns the layer."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -59,7 +59,7 @@ class GroupNorm(nn.Module):
 
 
 class AdaptiveGroupNorm(nn.Module):
-    """Group normalisation whose scale and shift are linear in a condition (b, cond_channels)."""
+    """Group normalisation whose scale and shift are linear functions of a condition (b, cond_channels)."""
 
     def __init__(self, channels: int, cond_channels: int) -> None:
         super().__init__()
@@ -72,9 +72,9 @@ class AdaptiveGroupNorm(nn.Module):
 
 
 class SelfAttention2d(nn.Module):
-    """Self-attention over all positions, heads of 8 channels, added to the normalised input.
+    """Self-attention over all positions, with heads of 8 channels.
 
-    As in the published weights, the skip starts behind the normalisation, not before it.
+    As the published weights require, the result is added to the normalised input instead of the input itself.
     """
 
     def __init__(self, channels: int) -> None:
@@ -98,7 +98,7 @@ class SelfAttention2d(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two 3×3 convolutions behind adaptive normalisation, a skip around them, and attention where enabled."""
+    """Two 3×3 convolutions, each after adaptive normalisation, with a skip connection, and then optional attention."""
 
     def __init__(self, in_channels: int, out_channels: int, cond_channels: int, attn: bool) -> None:
         super().__init__()
@@ -117,9 +117,10 @@ class ResBlock(nn.Module):
 
 
 class ResBlocks(nn.Module):
-    """Residual blocks in a row, each fed one skip connection when there are any; returns every output.
+    """A sequence of residual blocks; if `skips` are given, each block takes one as well. Returns all outputs.
 
-    With `recomputes`, a block keeps its input only, and works once more on the way back (Chen et al. 2016).
+    With `recomputes`, a block stores only its input, and recomputes its activations in the backward pass (gradient
+    checkpointing, Chen et al. 2016).
     """
 
     recomputes = False
@@ -140,14 +141,14 @@ class ResBlocks(nn.Module):
 
 
 def recompute_activations(module: nn.Module) -> None:
-    """Let every residual block in a module keep its input only, which saves memory and costs time."""
+    """Enable gradient checkpointing in every residual block of a module, which saves memory and costs time."""
     for blocks in module.modules():
         if isinstance(blocks, ResBlocks):
             blocks.recomputes = True
 
 
 class Downsample(nn.Module):
-    """Halve height and width by a strided convolution."""
+    """Halve height and width with a strided convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -159,7 +160,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double height and width by repetition, then a convolution."""
+    """Double height and width by nearest-neighbour interpolation, followed by a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -167,26 +168,26 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
-            # Compiled for the CPU in bfloat16, the gradient of `interpolate` is lost (PyTorch 2.13).
+            # PyTorch 2.13 loses the gradient of `interpolate` when it is compiled for the CPU in bfloat16.
             b, c, h, w = x.shape
             return self.conv(x[:, :, :, None, :, None].expand(b, c, h, 2, w, 2).reshape(b, c, 2 * h, 2 * w))
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class ActionEmbedding(nn.Embedding):
-    """A vector for each action; for a vector of actions, their vectors' sum with its entries as weights."""
+    """An embedding of numbered actions; for an action vector, the sum of the embeddings weighted by its entries."""
 
     def forward(self, act: Tensor) -> Tensor:
-        """Actions of any kind to (b, n, embedding_dim).
+        """Embed actions of any kind: (b, n, embedding_dim).
 
-        `act` int64 (b, n) numbers actions. Multi-hot actions are uint8 (b, n, num_actions), continuous ones float32 of
-        the same shape; where nobody acts, `num_actions` is 0, and the result zero.
+        `act` is int64 (b, n) for numbered actions, uint8 (b, n, num_actions) for multi-hot ones, and float32 of the
+        same shape for continuous ones. For data without actions, `num_actions` is 0, and the result is zero.
         """
         return super().forward(act) if act.ndim == 2 else act.to(self.weight.dtype) @ self.weight
 
 
 class FourierFeatures(nn.Module):
-    """Cosines and sines of random fixed frequencies of a number: (b) to (b, channels)."""
+    """Cosines and sines of a number at fixed random frequencies: (b) to (b, channels)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -198,7 +199,7 @@ class FourierFeatures(nn.Module):
 
 
 def init_lstm(lstm: nn.LSTM | nn.LSTMCell) -> None:
-    """Xavier input weights, orthogonal recurrent weights, biases 0 but the forget gate's 1."""
+    """Initialise input weights (Xavier uniform), recurrent weights (orthogonal) and biases (0; forget gate 1)."""
     for name, parameter in lstm.named_parameters():
         if "weight_ih" in name:
             nn.init.xavier_uniform_(parameter)

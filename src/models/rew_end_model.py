@@ -17,17 +17,18 @@ from models.blocks import (
     height_width,
     init_lstm,
 )
-from models.losses import Metrics, masked_mean
+from models.losses import masked_mean
+from models.metrics import Metrics
 
 NUM_REWARD_CLASSES, NUM_END_CLASSES = 3, 2
 
 
 @dataclass(frozen=True)
 class RewEndModelConfig:
-    """Sizes of the network: one entry a level in `depths` (blocks), `channels` (width), `attn_depths` (0 or 1).
+    """Sizes of the network: `depths` (blocks), `channels` (width) and `attn_depths` (0 or 1) have one entry per level.
 
-    `img_size` is the side of a square frame, or (height, width). `num_actions` counts actions, or the entries of an
-    action that is a vector; 0 where nobody acts.
+    `img_size` is the side of a square frame, or (height, width). `num_actions` is the number of actions, or of entries
+    of an action vector; 0 for data without actions.
     """
 
     lstm_dim: int
@@ -61,7 +62,7 @@ class RewEndModel(nn.Module):
 
     @property
     def network_to_compile(self) -> nn.Module:
-        """The part that most of the work is in."""
+        """The part that takes most of the time."""
         return self.encoder
 
     def predict(
@@ -76,14 +77,14 @@ class RewEndModel(nn.Module):
         b, t = act.shape[:2]
         pairs = torch.cat((obs, next_obs), dim=2).flatten(0, 1)
         features = self.encoder(pairs, self.act_emb(act).flatten(0, 1))
-        # The recurrence is cheap: it stays in float32, so that nothing is lost over long episodes.
+        # The recurrence is cheap: in float32, its errors do not grow over long episodes.
         with torch.autocast(features.device.type, enabled=False):
             hidden, hx_cx = self.lstm(features.float().unflatten(0, (b, t)), hx_cx)
             logits = self.head(hidden)
         return *logits.split((NUM_REWARD_CLASSES, NUM_END_CLASSES), dim=-1), hx_cx
 
     def forward(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Cross-entropy of both heads; where an episode is over, its final observation is the next frame."""
+        """Cross-entropy of both heads. Where an episode is over, its final observation is used as the next frame."""
         frames, mask = batch.frames, batch.mask_padding[:, :-1]
         over = (batch.end | batch.trunc)[:, :-1].bool()[..., None, None, None]
         next_obs = torch.where(over, to_unit_range(batch.final_obs)[:, None], frames[:, 1:])
@@ -103,7 +104,7 @@ class RewEndModel(nn.Module):
 
 
 class RewEndEncoder(nn.Module):
-    """The U-Net's way down, two blocks with attention, and the result flattened: (b, 2·c, h, w) to (b, features)."""
+    """The downward half of a U-Net, and two blocks with attention: (b, 2·c, h, w) to flat features (b, f)."""
 
     def __init__(self, config: RewEndModelConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The archives in which the CS:GO data is published, unpacked."""
+"""Unpacking the archives in which the CS:GO data is published."""
 
 import functools
 import shutil
@@ -12,14 +12,14 @@ from files import natural_order, write_atomically
 from preparation.recordings import check_space, existing_parent, raise_mistakes, remove_parts, run_jobs
 
 SMALL_SHARE = 0.06
-"""Bytes of a small copy for each byte of a recording: 30×56 of 150×280 pixels, and some room."""
+"""Bytes of a small copy for each byte of a recording: 30×56 of 150×280 pixels, and some to spare."""
 
 
 def unpack(tar_dir: Path, full_res: Path, removes: bool, num_workers: int) -> int:
-    """Unpack the HDF5 files of all archives, each archive into a folder of its name; returns how many archives.
+    """Unpack the HDF5 files of all archives, each into a folder of its name; returns the number of archives.
 
-    Files that are there already stay. With `removes`, an archive of recordings is removed when all its files are
-    there. Raises UserError when there is too little space, before anything is written, and for damaged archives.
+    Files that were unpacked before are kept. With `removes`, an archive of recordings is removed once all its files are
+    unpacked. Raises UserError for damaged archives, and, before anything is written, when there is too little space.
     """
     if not tar_dir.is_dir():
         raise UserError(f"There is no folder {tar_dir}.")
@@ -61,19 +61,19 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> N
 
 
 def _has_end(archive: tarfile.TarFile) -> bool:
-    """Whether the mark behind the last member is there."""
+    """Whether the archive has the mark that follows its last member."""
     archive.fileobj.seek(archive.offset)
     block = archive.fileobj.read(tarfile.BLOCKSIZE)
     return len(block) == tarfile.BLOCKSIZE and not any(block)
 
 
 def _bytes_needed(tars: list[Path], full_res: Path, removes: bool, num_workers: int) -> int:
-    """Bytes that are still to be written, small copies included."""
+    """Bytes that are still to be written, including small copies."""
     sizes = [tar.stat().st_size for tar in tars]
     there = [sum(path.stat().st_size for path in (full_res / _stem(tar)).glob("*.hdf5")) for tar in tars]
     missing = [max(0, size - done) for size, done in zip(sizes, there, strict=True)]
     if removes and tars and tars[0].stat().st_dev == existing_parent(full_res).stat().st_dev:
-        # Each archive makes room for its files; only those at work lie there twice.
+        # Each archive makes room for its files: only those that are being unpacked exist twice.
         missing = sorted(missing)[-num_workers:]
     return int(sum(missing) + SMALL_SHARE * sum(sizes))
 

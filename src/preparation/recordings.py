@@ -1,4 +1,4 @@
-"""What every preparation ends with: small copies of full-size recordings, split into train and test data."""
+"""The last step of every preparation: small copies of full-size recordings, split into train and test data."""
 
 import argparse
 import ctypes
@@ -25,15 +25,15 @@ from errors import UserError
 from files import natural_order
 
 EVERY = 11
-"""Which share of the files is test data where nothing else is said: about 500 of the 5,503 of CS:GO."""
+"""Without a list, every eleventh file is test data: 500 of the 5,503 of CS:GO."""
 FRAMES_AT_ONCE = 100
 PR_SET_PDEATHSIG = 1
 
 
 def choose_test_names(names: Sequence[str], listed: Path | None) -> set[str]:
-    """Those of the file names that are test data: those listed in a text file, else every eleventh.
+    """The file names that are test data: the ones listed in a text file, or else every eleventh.
 
-    Names may be listed with or without their endings. Raises UserError for one that is not among them.
+    Names may be listed with or without their endings. Raises UserError for a listed name that is not a recording.
     """
     ordered = sorted(names, key=natural_order)
     if listed is None:
@@ -42,7 +42,7 @@ def choose_test_names(names: Sequence[str], listed: Path | None) -> set[str]:
         lines = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{listed} cannot be read: {error}.") from None
-    # A recording may have another ending than the video that it was made of.
+    # A recording may have another ending than the video that it was made from.
     known = {Path(name).stem: name for name in ordered} | {name: name for name in ordered}
     chosen = set()
     for line in lines:
@@ -63,15 +63,15 @@ def write_small_copies(
 ) -> dict[str, int]:
     """Write small copies of all HDF5 files, or of those named in `only`, as data sets `train` and `test`.
 
-    Copies that are there already stay. What cannot be read is left out, with a line of warning. Returns how many
-    episodes each data set has.
+    Copies that were made before are kept. A recording that cannot be read is left out, with a warning of one line.
+    Returns the number of episodes in each data set.
     """
     paths = [path for path in list_hdf5(full_res) if only is None or path.name in only]
     if not paths:
         raise UserError(f"There are no recordings: {full_res} holds no .hdf5 files.")
     counts = Counter(path.name for path in paths)
     if twice := [name for name, count in counts.items() if count > 1]:
-        raise UserError(f"{full_res} holds two files of the name {twice[0]}.")
+        raise UserError(f"{full_res} holds two files named {twice[0]}.")
     test_names = choose_test_names([path.name for path in paths], test_list)
     remove_parts(low_res)
     while paths:
@@ -80,7 +80,7 @@ def write_small_copies(
         mistakes = run_jobs(jobs, "Making small copies", num_workers)
         if not mistakes:
             return finish_datasets(low_res, num_episodes)
-        # Without them, those behind them move up.
+        # Later recordings move up to the places of those that are left out.
         paths = [path for index, path in enumerate(paths) if index not in mistakes]
         for words in mistakes.values():
             print(f"warning: left out: {words}", file=sys.stderr)
@@ -88,7 +88,7 @@ def write_small_copies(
 
 
 def place_episodes(low_res: Path, names: list[str], test_names: set[str]) -> tuple[list[Path], dict[str, int]]:
-    """Where the episode of each recording lies, and how many each split has."""
+    """The path of each recording's episode, and the number of episodes in each split."""
     paths, num_episodes = [], {"train": 0, "test": 0}
     for name in names:
         split = "test" if name in test_names else "train"
@@ -98,7 +98,7 @@ def place_episodes(low_res: Path, names: list[str], test_names: set[str]) -> tup
 
 
 def finish_datasets(low_res: Path, num_episodes: dict[str, int]) -> dict[str, int]:
-    """Count the episodes that were written in each split, and remove others; returns their numbers."""
+    """Write the summary of each split, after removing the files of other episodes; returns `num_episodes`."""
     for split, count in num_episodes.items():
         directory = low_res / split
         for path in directory.glob("*/*/*/*.pt"):
@@ -113,13 +113,13 @@ def finish_datasets(low_res: Path, num_episodes: dict[str, int]) -> dict[str, in
 
 
 def make_episode(frames: Tensor, act: Tensor, name: str) -> Episode:
-    """Recorded steps as an episode; nobody was rewarded, and nothing ended but the recording."""
+    """Recorded steps as an episode without rewards, whose end is unknown: only the recording stops."""
     flags = torch.zeros(len(frames), dtype=torch.uint8)
     return Episode(frames, act, torch.zeros(len(frames)), flags, flags.clone(), {FILE_ID: name})
 
 
 def is_done(path: Path, recording: Path, shape: tuple[int, ...]) -> bool:
-    """Whether an episode file is there that was made of the recording as it is, with frames of that shape."""
+    """Whether an episode file was made from the recording as it is now, with frames of that shape."""
     if not path.is_file() or path.stat().st_mtime < recording.stat().st_mtime:
         return False
     try:
@@ -136,7 +136,7 @@ def shrink(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def run_jobs(jobs: list[Callable[[], Any]], words: str, num_workers: int) -> dict[int, str]:
-    """Do all jobs in processes; returns what went wrong, in one line, by the number of the job."""
+    """Do all jobs in parallel processes; returns the errors, one line each, by the number of the job."""
     mistakes = {}
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ProcessPoolExecutor(num_workers, initializer=_begin_worker) as pool:
@@ -149,7 +149,7 @@ def run_jobs(jobs: list[Callable[[], Any]], words: str, num_workers: int) -> dic
                     mistakes[numbers[future]] = str(error)
         except BrokenProcessPool:
             raise UserError(
-                "A process was killed, probably for want of memory: try fewer with --workers. What is done stays."
+                "A process was killed, probably because memory ran out: set fewer --workers. Finished files are kept."
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -160,14 +160,14 @@ def run_jobs(jobs: list[Callable[[], Any]], words: str, num_workers: int) -> dic
 
 
 def raise_mistakes(mistakes: dict[int, str]) -> None:
-    """Raise UserError if there are any."""
+    """Raise UserError with the first of them, if there are any."""
     if mistakes:
         more = f" {len(mistakes) - 1} more files have mistakes." if len(mistakes) > 1 else ""
-        raise UserError(f"{min(mistakes.items())[1]}{more} Mend them, and call this again: what is done stays.")
+        raise UserError(f"{min(mistakes.items())[1]}{more} Fix this, and call it again: finished files are kept.")
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what killed processes had begun to write."""
+    """Remove files that killed processes left unfinished."""
     for part in folder.rglob(".*.part"):
         part.unlink()
 
@@ -182,13 +182,13 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def existing_parent(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
-    there = folder.absolute()
-    return next(each for each in (there, *there.parents) if each.exists())
+    """The folder itself, or the nearest one above it that exists."""
+    absolute = folder.absolute()
+    return next(each for each in (absolute, *absolute.parents) if each.exists())
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What every preparation can be told: `--test-list` and `--workers`."""
+    """Add the options that every preparation has: `--test-list` and `--workers`."""
 
     def number(word: str) -> int:
         if not word.isdecimal() or int(word) == 0:
@@ -196,9 +196,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         return int(word)
 
     parser.add_argument(
-        "--test-list", type=Path, metavar="FILE", help="names of the test recordings, a line each (every eleventh)"
+        "--test-list", type=Path, metavar="FILE", help="names of the test recordings, one on each line (every eleventh)"
     )
-    parser.add_argument("--workers", type=number, default=os.cpu_count(), metavar="N", help="processes (one a core)")
+    parser.add_argument(
+        "--workers", type=number, default=os.cpu_count(), metavar="N", help="processes (one for each core)"
+    )
 
 
 def _copy(path: Path, copy: Path, size: tuple[int, int]) -> None:
@@ -215,7 +217,7 @@ def _in_chunks(steps: range) -> Iterator[Iterable[int]]:
 
 def _begin_worker() -> None:
     torch.set_num_threads(1)
-    # Ctrl-C is the parent's to handle; where that can be said, a worker ends with its parent.
+    # The parent handles Ctrl-C. On Linux, a worker also ends when its parent is killed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""Videos of any game, each with a table of the actions taken in it, as recordings."""
+"""Recordings from videos of any game, each with a table of the actions taken in it."""
 
 import csv
 import functools
@@ -34,7 +34,7 @@ MOUSE = ("mouse_x", "mouse_y")
 
 
 def list_videos(folder: Path) -> list[Path]:
-    """The videos of a folder; raises UserError where there are none, or one has no table beside it."""
+    """The videos of a folder; raises UserError where there are none, or one has no table of actions."""
     videos = sorted(
         (path for path in folder.glob("*") if path.suffix.lower() in KINDS), key=lambda path: natural_order(path.name)
     )
@@ -42,16 +42,16 @@ def list_videos(folder: Path) -> list[Path]:
         raise UserError(f"There are no videos in {folder}: their names end in {', '.join(KINDS)}.")
     for video in videos:
         if not video.with_suffix(".csv").is_file():
-            raise UserError(f"{video} has no table of actions: {video.with_suffix('.csv')} is not there.")
+            raise UserError(f"{video} has no table of actions: {video.with_suffix('.csv')} is missing.")
     if len({video.stem for video in videos}) < len(videos):
-        raise UserError(f"{folder} holds two videos of one name, for one table of actions.")
+        raise UserError(f"{folder} holds two videos of the same name, but only one table of actions for them.")
     return videos
 
 
 def write_full_size(
     videos: list[Path], full_res: Path, game: RecordedGameConfig, size: tuple[int, int], num_workers: int
 ) -> None:
-    """Write each video as an HDF5 file of frames in full size and actions; those that are there already stay."""
+    """Write each video as an HDF5 file of full-size frames and actions; files made before are kept."""
     remove_parts(full_res)
     frames = sum(_count_frames(video) for video in videos if not (full_res / f"{video.stem}.hdf5").is_file())
     check_space(full_res, int(1.1 * frames * 3 * (math.prod(size) + math.prod(game.size))))
@@ -63,7 +63,7 @@ def write_full_size(
 def write_episodes(
     videos: list[Path], low_res: Path, game: RecordedGameConfig, test_list: Path | None, num_workers: int
 ) -> dict[str, int]:
-    """Write each video as an episode of small frames, without full-size ones; returns how many each split has."""
+    """Write each video as an episode of small frames, without full-size ones; returns the episodes in each split."""
     check_space(low_res, int(1.1 * sum(map(_count_frames, videos)) * 3 * math.prod(game.size)))
     test_names = choose_test_names([video.name for video in videos], test_list)
     remove_parts(low_res)
@@ -74,9 +74,9 @@ def write_episodes(
 
 
 def read_table(path: Path, layout: ActionLayout | None) -> Tensor:
-    """The actions of a table, a row a frame: multi-hot uint8 (t, num_actions), or int64 (t) without a layout.
+    """The actions of a table, one row for each frame: multi-hot uint8 (t, num_actions), int64 (t) without a layout.
 
-    Columns are named as keys and buttons are, `mouse_x` and `mouse_y` in pixels; those that are missing were never
+    Columns have the names of keys and buttons, and `mouse_x` and `mouse_y` in pixels; what has no column was never
     touched. Without a layout there is one column, `action`. Raises UserError with the line of a mistake.
     """
     known = ["action"] if layout is None else [*layout.held_names, *MOUSE]
@@ -102,9 +102,12 @@ def read_table(path: Path, layout: ActionLayout | None) -> Tensor:
 
 
 def read_video(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """The frames of a video in another size, by averaging areas: uint8 (h, w, 3) each; raises UserError for none."""
+    """Yield the frames of a video in another size, by averaging areas: uint8 (h, w, 3) each.
+
+    Raises UserError where the video cannot be read.
+    """
     height, width = size
-    # Every frame of the file once, whatever it says of their times.
+    # Every frame in the file exactly once, whatever its timestamps are.
     output = ["-vf", f"scale={width}:{height}:flags=area", "-fps_mode", "passthrough", "-s", f"{width}x{height}"]
     try:
         reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24", output_params=output)
@@ -134,7 +137,7 @@ def _to_episode(video: Path, path: Path, game: RecordedGameConfig) -> None:
 
 
 def _is_recorded(path: Path, video: Path, size: tuple[int, int], act: Tensor) -> bool:
-    """Whether a whole HDF5 file is there that was made of the video and its table as they are."""
+    """Whether a complete HDF5 file was made from the video and its table as they are now."""
     try:
         return (
             _is_newer(path, video)
@@ -146,18 +149,18 @@ def _is_recorded(path: Path, video: Path, size: tuple[int, int], act: Tensor) ->
 
 
 def _equal(stored: Tensor, act: Tensor) -> bool:
-    """Whether stored actions are those that the table says now, by the layout as it is now."""
+    """Whether stored actions equal the ones that the table and the layout give now."""
     return stored.shape == act.shape and torch.equal(stored, act)
 
 
 @contextmanager
 def _naming_both(video: Path, act: Tensor) -> Iterator[None]:
-    """Say which files differ in length, where something strict found that they do."""
+    """Turn the error of a strict `zip` into one that names the two files that differ in length."""
     try:
         yield
     except ValueError:
         counts = f"{video.with_suffix('.csv')} has {len(act)} rows, but {video} has {_count_frames(video)} frames"
-        raise UserError(f"{counts}: a row a frame is needed.") from None
+        raise UserError(f"{counts}: it needs one row for each frame.") from None
 
 
 def _is_newer(path: Path, video: Path) -> bool:

@@ -1,1 +1,1 @@
-"""Acting: rollouts of a policy in any environment, returns, and the collection of episodes."""
+"""Policies: rollouts in any environment, λ-returns, and the collection of episodes."""

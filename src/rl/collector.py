@@ -1,34 +1,25 @@
-"""Collection of episodes: a policy plays in a real environment, and what happens is stored."""
+"""Collection of episodes: a policy plays in a real environment, and its episodes are stored."""
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from data import Episode, Step
-from models.actor_critic import ActorCritic
-from models.blocks import LstmState
-from models.losses import sample_categorical
-from rl.rollout import Env
+from rl.policy import Env, Memory, Policy, send
 from run.device import autocast
 
 Store = Callable[[Episode, int | None], int]
-"""Takes a new episode, or (with a number) the later steps of an unfinished one; returns the episode's number."""
-
-
-class CollectableEnv(Env, Protocol):
-    """A real environment: its actions can be counted."""
-
-    num_actions: int
+"""Stores a new episode, or further steps of the episode with the given id; returns the episode's id."""
 
 
 @dataclass
 class _Unfinished:
-    """Steps of the current episode that are not stored yet, and the number of the episode they belong to, if any."""
+    """Steps of the current episode that are not stored yet, and the episode's id if earlier steps are stored."""
 
     episode_id: int | None = None
     obs: list[Tensor] = field(default_factory=list)
@@ -40,20 +31,21 @@ class _Unfinished:
 
 
 class Collector:
-    """Plays on from where it stopped, with the policy's memory; its state is complete between any two steps.
+    """Collects episodes across calls of `step`: games and the policy's memory continue from one call to the next.
 
-    Episodes are stored when they are over, the unfinished ones by `store_unfinished`.
+    Its state can be saved between any two steps. An episode is stored when it is over; `store_unfinished` stores the
+    steps of unfinished episodes.
     """
 
     def __init__(
         self,
-        env: CollectableEnv,
-        policy: ActorCritic,
+        env: Env,
+        policy: Policy,
         store: Store,
         epsilon: float,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        """The policy acts at random with probability `epsilon`, and runs in `precision`."""
+        """A random action is taken with probability `epsilon`; the policy runs in `precision`."""
         self.env = env
         self.policy = policy
         self.store = store
@@ -65,18 +57,20 @@ class Collector:
         self.lengths: list[int] = []
         self._quota: list[int] | None = None
         self._obs: Tensor | None = None
-        self._hx_cx: LstmState | None = None
+        self._memory: Memory = None
+        self._is_first: Tensor | None = None
         self._unfinished: list[_Unfinished] = []
         self._totals = [0.0] * env.num_envs
         self._ages = [0] * env.num_envs
 
     def begin(self, num_episodes: int | None = None) -> None:
-        """Begin anew in every environment, to store all steps, or (evaluation) that many episodes in all.
+        """Reset every environment. All steps are stored, or, with `num_episodes` (evaluation), that many episodes.
 
-        Each environment plays its fixed share of the episodes, so that short ones are not preferred.
+        Each environment plays a fixed share of the episodes: otherwise short episodes would be overrepresented.
         """
         start, count = self.env.reset(), self.env.num_envs
-        self._obs, self._hx_cx = start.obs, self.policy.initial_memory(count)
+        self._obs, self._memory = start.obs, self.policy.initial(count)
+        self._is_first = torch.ones(count, dtype=torch.bool, device=start.obs.device)
         self._unfinished = [_Unfinished() for _ in range(count)]
         self._totals, self._ages, self.episodes_of = [0.0] * count, [0] * count, [0] * count
         self._quota = None
@@ -85,7 +79,7 @@ class Collector:
         self.forget_results()
 
     def forget_results(self) -> None:
-        """Start counting steps, returns and lengths of finished episodes anew."""
+        """Reset the number of steps, and the returns and lengths of finished episodes."""
         self.num_steps, self.returns, self.lengths = 0, [], []
 
     @property
@@ -103,18 +97,16 @@ class Collector:
     def step(self) -> None:
         """One step of every environment."""
         with autocast(self._obs.device, self.precision):
-            logits, _, hx_cx = self.policy.predict(self._obs, self._hx_cx)
-        act = sample_categorical(logits)
+            act, self._memory = self.policy.act(self._obs, self._memory, self._is_first)
         if self.epsilon > 0:
             explore = torch.rand(len(act), device=act.device) < self.epsilon
             act = torch.where(explore, torch.randint_like(act, self.env.num_actions), act)
         step = self.env.step(act)
         self._record(act, step)
-        self._obs = step.obs
-        self._hx_cx = tuple(torch.where(step.dead[:, None], 0, memory) for memory in hx_cx)
+        self._obs, self._is_first = step.obs, step.dead
 
     def store_unfinished(self) -> None:
-        """Store the steps of episodes that are still going on; later steps will extend them."""
+        """Store the steps of unfinished episodes; later steps will extend them."""
         for unfinished in self._unfinished:
             if len(unfinished) > 0:
                 unfinished.episode_id = self.store(_episode(unfinished), unfinished.episode_id)
@@ -122,11 +114,11 @@ class Collector:
 
     @property
     def num_stored_steps(self) -> int:
-        """How many of the counted steps are stored already."""
+        """The number of counted steps that are stored."""
         return self.num_steps - sum(len(unfinished) for unfinished in self._unfinished)
 
     def unstored_rewards(self) -> Counter[float]:
-        """How often each sign of the reward occurs in the steps that are not stored yet."""
+        """Counts of each sign of the reward in the steps that are not stored yet."""
         return Counter(float(np.sign(rew)) for unfinished in self._unfinished for _, rew, *_ in unfinished.answers)
 
     def state_dict(self) -> dict[str, Any]:
@@ -138,21 +130,21 @@ class Collector:
             }
             for each in self._unfinished
         ]
-        names = ("num_steps", "episodes_of", "returns", "lengths", "_quota", "_obs", "_hx_cx", "_totals", "_ages")
-        return {"env": self.env.state_dict(), "unfinished": unfinished, **{name: getattr(self, name) for name in names}}
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        position = {"obs": self._obs, "memory": self._memory, "is_first": self._is_first}
+        return {"env": self.env.state_dict(), "unfinished": unfinished, "counts": counts, "position": position}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        device = self.policy.critic_linear.weight.device
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go back to a saved state; frames and memory are moved to `device`."""
         self.env.load_state_dict(state["env"])
         self._unfinished = [
             _Unfinished(each["episode_id"], [] if each["obs"] is None else list(each["obs"]), list(each["answers"]))
             for each in state["unfinished"]
         ]
-        for name in state.keys() - {"env", "unfinished"}:
-            setattr(self, name, state[name])
-        if self._obs is not None:
-            self._obs = self._obs.to(device)
-            self._hx_cx = tuple(memory.to(device) for memory in self._hx_cx)
+        for name in _COUNTS:
+            setattr(self, name, state["counts"][name])
+        position = send(state["position"], device)
+        self._obs, self._memory, self._is_first = (position[name] for name in ("obs", "memory", "is_first"))
 
     def _record(self, act: Tensor, step: Step) -> None:
         answers = zip(act.tolist(), step.rew.tolist(), step.end.tolist(), step.trunc.tolist(), strict=True)
@@ -164,7 +156,7 @@ class Collector:
             self.num_steps += 1
             self._totals[index] += rew
             self._ages[index] += 1
-            # A copy, as a view of one environment would keep the frames of all alive.
+            # A copy: a view would keep the frames of all environments in memory.
             unfinished.obs.append(obs[index].clone())
             unfinished.answers.append(answer)
             if end or trunc:
@@ -177,6 +169,10 @@ class Collector:
         self.lengths.append(self._ages[index])
         self.episodes_of[index] += 1
         self._unfinished[index], self._totals[index], self._ages[index] = _Unfinished(), 0.0, 0
+
+
+_COUNTS = ("num_steps", "episodes_of", "returns", "lengths", "_quota", "_totals", "_ages")
+"""Names of the attributes that a collector's state holds as counts."""
 
 
 def _episode(unfinished: _Unfinished, **info: Tensor) -> Episode:

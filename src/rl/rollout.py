@@ -1,37 +1,21 @@
-"""Rollouts of the policy in any vector environment, to learn from."""
+"""Rollouts of the actor-critic in any vector environment, for training."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from data import Start, Step, to_bytes, to_unit_range
+from data import Step, to_bytes, to_unit_range
 from models.actor_critic import ActorCritic, ActorCriticLossConfig, Rollout
 from models.blocks import LstmState
-from models.losses import Metrics, sample_categorical
+from models.losses import sample_categorical
+from models.metrics import Metrics
+from rl.policy import Env
 from rl.returns import lambda_returns
 
 
-class Env(Protocol):
-    """What a policy can act in: the environments of `envs/`."""
-
-    num_envs: int
-
-    def prepare(self, num_steps: int) -> None: ...
-
-    def forget_starts(self) -> None: ...
-
-    def reset(self) -> Start: ...
-
-    def step(self, act: Tensor) -> Step: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
 class Rollouts:
-    """Consecutive rollouts: each goes on where the one before stopped, with the policy's memory."""
+    """Consecutive rollouts: each continues from the end of the previous one, with the policy's memory."""
 
     def __init__(self, env: Env, policy: ActorCritic, config: ActorCriticLossConfig) -> None:
         self.env = env
@@ -42,7 +26,7 @@ class Rollouts:
 
     @torch.no_grad()
     def collect(self) -> tuple[Rollout, Metrics]:
-        """Act for `backup_every` steps; returns the rollout, with λ-returns, and how it went."""
+        """Act for `backup_every` steps; returns the rollout, with λ-returns, and metrics."""
         num_steps, policy = self.config.backup_every, self.policy
         self.env.prepare(num_steps)
         if self._obs is None:
@@ -69,10 +53,6 @@ class Rollouts:
         rollout = Rollout(observations, acts, returns, before, dead, history, mask_padding)
         return rollout, {"reward_mean": rew.mean(), "end_rate": end.float().mean()}
 
-    def begin_phase(self) -> None:
-        """The experience or the networks behind an imagined environment have changed: let it start from new ones."""
-        self.env.forget_starts()
-
     def state_dict(self) -> dict[str, Any]:
         return {"env": self.env.state_dict(), "obs": self._obs, "hx_cx": self._hx_cx}
 
@@ -84,9 +64,10 @@ class Rollouts:
             self._hx_cx = tuple(memory.to(device) for memory in state["hx_cx"])
 
     def _look_ahead(self, step: Step, hx_cx: LstmState) -> tuple[Tensor, LstmState, Tensor]:
-        """Features of the next frame, the memory a restarted agent has, and the value of the final observation.
+        """Features of the next frame, the memory for a new episode, and the value of the final observation.
 
-        All frames go through the encoder at once; those of an environment where no game is over are the same ones.
+        All frames are encoded in one call. If no game is over, the final observation is the next frame, and is encoded
+        once.
         """
         history = [] if step.history is None else list(step.history.unbind(1))
         last = [] if step.final_obs is step.obs else [step.final_obs]
@@ -112,9 +93,9 @@ def _where(mask: Tensor, first: LstmState, second: LstmState) -> LstmState:
 
 
 def _as_stored(history: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Frames (b, n, c, h, w) as bytes, and where they are not padding (b, n).
+    """Frames (b, n, c, h, w) as uint8, and a mask (b, n) that is False on padding.
 
-    Padding is exactly zero in [-1, 1], which no byte is.
+    Padding is exactly zero in [-1, 1]; no uint8 value is converted to zero.
     """
     if history is None:
         return None, None

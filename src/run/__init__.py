@@ -1,1 +1,1 @@
-"""One run as an artefact: its folder, device, ranks, random states, log, pictures, and how it is interrupted."""
+"""One run: its folder, settings, device, ranks, random states, log, media, and interruption by signals."""

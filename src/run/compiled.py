@@ -1,4 +1,4 @@
-"""Networks compiled in place, where that pays and works."""
+"""Compilation of networks in place, on devices where it is supported and makes them faster."""
 
 import contextlib
 import sys
@@ -10,10 +10,11 @@ from errors import UserError
 
 
 def compile_networks(networks: list[nn.Module], choice: bool | str, device: torch.device, is_first: bool) -> bool:
-    """Let networks compile when they are first called, with static shapes; returns whether they will.
+    """Compile networks at their first call, with static shapes; returns whether they will be compiled.
 
-    `choice` as in `training.compile`: `auto` is yes on CUDA and on CPUs. Parameters keep their names, and the
-    kernels are kept on disk for later runs. Where nothing can be compiled, the run goes on after one line of warning.
+    `choice` is the value of `training.compile`; `auto` means true on CUDA and on CPUs. Parameters keep their names, and
+    PyTorch caches the kernels on disk for later runs. If compilation does not work, the run continues without it after
+    one line of warning.
     """
     if choice not in (True, False, "auto"):
         raise UserError(f"training.compile={choice} is unknown: use auto, true or false.")
@@ -21,25 +22,25 @@ def compile_networks(networks: list[nn.Module], choice: bool | str, device: torc
         return False
     if (reason := _why_not(device)) is not None:
         if is_first:
-            print(f"warning: networks are not compiled, and slower for it: {reason}", file=sys.stderr, flush=True)
+            print(f"warning: networks are not compiled, and therefore slower: {reason}", file=sys.stderr, flush=True)
         return False
     if is_first:
-        print("The networks compile at their first use: a minute or two, seconds when they did so before.", flush=True)
+        print("Networks compile at their first use: a minute or two, or seconds if that was done before.", flush=True)
     for network in networks:
         network.compile(dynamic=False)
     return True
 
 
 def uncompiled() -> contextlib.AbstractContextManager:
-    """For work in batches of other sizes than in training, each of which would be compiled anew."""
+    """A context without compilation, for batches of other sizes than in training: each size would compile again."""
     return torch.compiler.set_stance("force_eager")
 
 
 def _why_not(device: torch.device) -> str | None:
-    """Compile something very small; None where that works, else what went wrong, on one line."""
+    """Compile a very small function; returns None if that works, or else the error on one line."""
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
-    # Whatever goes wrong in a compiler, the networks can do without.
+    # Any error of the compiler: networks work without it.
     except Exception as error:
         return next(line.strip() for line in str(error).splitlines() if line.strip())
     return None

@@ -1,94 +1,108 @@
-"""From YAML to dataclasses, without letting the YAML run anything."""
+"""Conversion of YAML to dataclasses. A YAML file cannot run code."""
 
 import ast
 import operator
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from errors import UserError
+from errors import UserError, near_matches
 
 Config = TypeVar("Config")
 
 
 def register_resolvers() -> None:
-    """Make `${eval:'1 + 2'}` available in YAML: arithmetic on numbers, and `float("inf")`, nothing else."""
+    """Register `${eval:'1 + 2'}` for YAML: arithmetic on numbers, and `float("inf")`, nothing else."""
     OmegaConf.register_new_resolver("eval", evaluate_arithmetic, replace=True)
 
 
 def load_yaml(path: Path) -> DictConfig:
-    """Read a file of settings; raises UserError when it is none."""
+    """Read a YAML file of settings; raises UserError if it is not one."""
     try:
         config = OmegaConf.load(path)
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} is not a file of settings: {one_line(error)}.") from None
     if not isinstance(config, DictConfig):
-        raise UserError(f"{path} is not a file of settings: it holds no names.")
+        raise UserError(f"{path} is not a file of settings: it holds no mapping of names to values.")
     return config
 
 
-def build(config: DictConfig, targets: Mapping[str, type], **extra: Any) -> Any:
-    """Make the dataclass that `_target_` names, and those inside it.
+def build(kind: type[Config], node: Any, where: str = "") -> Config:
+    """Make a dataclass, with nested dataclasses, from a YAML node whose entries are named as its fields.
 
-    Only names in `targets` resolve. Raises UserError for others, and for entries that a dataclass does not have.
+    `_target_` chooses among the dataclasses that the field's type allows, by their public names; no other names are
+    looked up. `where` is the name of the node. Raises UserError, with the name of the setting, if a setting is unknown,
+    missing, or of the wrong type.
     """
-    content = OmegaConf.to_container(config, resolve=True)
-    return _build({**content, **extra}, targets)
+    content = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    return _build(kind, content, where)
 
 
-def build_as(kind: type[Config], config: DictConfig, **extra: Any) -> Config:
-    """Make the given dataclass from a node without `_target_`; `extra` replaces entries."""
-    content = OmegaConf.to_container(config, resolve=True)
-    return _construct(kind, {**content, **extra})
-
-
-def _build(value: Any, targets: Mapping[str, type]) -> Any:
-    if isinstance(value, list):
-        return [_build(item, targets) for item in value]
-    if not isinstance(value, dict):
-        return value
-    entries = {name: _build(item, targets) for name, item in value.items() if name != "_target_"}
-    if "_target_" not in value:
-        return entries
-    name = value["_target_"]
-    if name not in targets:
-        raise UserError(f"_target_: {name} is not allowed in a configuration. Known: {', '.join(sorted(targets))}.")
-    return _construct(targets[name], entries)
-
-
-def _construct(kind: type[Config], entries: dict[str, Any]) -> Config:
-    entries = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
-    try:
-        made = kind(**entries)
-    except TypeError as error:
-        reason = str(error).split("__init__() ")[-1]
-        raise UserError(f"The configuration of {kind.__name__} does not fit: {reason}.") from None
-    for field in fields(kind):
-        if not _fits(entries.get(field.name, field.default), field.type):
-            wanted = getattr(field.type, "__name__", str(field.type))
-            seen = f"{field.name}={entries[field.name]!r}"
-            raise UserError(f"The configuration of {kind.__name__} does not fit: {seen} should be of type {wanted}.")
-    return made
-
-
-def _fits(value: Any, wanted: Any) -> bool:
-    """Whether a value is of an annotated type: a class, a container of anything, or a union of them."""
-    if value is MISSING:
-        return True
+def _build(wanted: Any, value: Any, where: str) -> Any:
+    """Make a value of an annotated type: a dataclass, a plain class, a container of these, or a union."""
     options = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
-    kinds = tuple(get_origin(option) or option for option in options)
+    if value == "???":
+        raise UserError(f"{where} is missing: set {where}=….")
+    if value is None and NoneType in options:
+        return None
+    if isinstance(value, dict):
+        if kinds := [option for option in options if is_dataclass(option)]:
+            return _construct(_choose(kinds, value, where), value, where)
+        if dict in (get_origin(option) or option for option in options):
+            return value
+    for option in options:
+        if isinstance(value, list) and get_origin(option) is tuple:
+            of = get_args(option)[0]
+            return tuple(_build(of, item, f"{where}[{place}]") for place, item in enumerate(value))
+        if _fits(value, option):
+            return value
+    raise UserError(f"{where}={value!r} should be of type {' or '.join(map(_type_name, options))}.")
+
+
+def _choose(kinds: list[type], value: dict[str, Any], where: str) -> type:
+    """The dataclass named by `_target_`, among those that the field's type allows."""
+    target = value.get("_target_")
+    if target is None and len(kinds) == 1:
+        return kinds[0]
+    for kind in kinds:
+        package, _, name = str(target).rpartition(".")
+        if name == kind.__name__ and (kind.__module__ + ".").startswith(package + "."):
+            return kind
+    known = ", ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
+    raise UserError(f"{where}._target_: {target} is not allowed in a configuration. Known here: {known}.")
+
+
+def _construct(kind: type[Config], value: dict[str, Any], where: str) -> Config:
+    types, prefix = get_type_hints(kind), f"{where}." if where else ""
+    entries = {name: entry for name, entry in value.items() if name != "_target_"}
+    for name in entries.keys() - types.keys():
+        raise UserError(f"{prefix}{name} is unknown.{near_matches(name, types)}")
+    for field in fields(kind):
+        if field.name not in entries and field.default is MISSING and field.default_factory is MISSING:
+            raise UserError(f"{prefix}{field.name} is missing: {kind.__name__} needs it.")
+    return kind(**{name: _build(types[name], entry, prefix + name) for name, entry in entries.items()})
+
+
+def _type_name(kind: Any) -> str:
+    if kind is NoneType:
+        return "null"
+    return str(kind) if get_origin(kind) is not None else getattr(kind, "__name__", str(kind))
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is Any:
+        return True
     if isinstance(value, bool):
-        return bool in kinds
-    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
+        return kind is bool
+    return isinstance(kind, type) and (isinstance(value, kind) or (kind is float and isinstance(value, int)))
 
 
 def evaluate_arithmetic(expression: str) -> int | float:
-    """The value of an arithmetic expression of numbers; raises UserError for anything else."""
+    """Evaluate an arithmetic expression of numbers; raises UserError for anything else."""
     try:
         return _evaluate(ast.parse(str(expression), mode="eval").body)
     except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
@@ -120,5 +134,5 @@ _OPERATORS = {
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, on one line."""
+    """The message of an error on one line."""
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

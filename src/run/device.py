@@ -1,4 +1,4 @@
-"""Which device a run computes on, and in which precision."""
+"""The device and the precision of a run."""
 
 import contextlib
 
@@ -9,9 +9,9 @@ from errors import UserError
 
 
 def choose_device(name: str, local_rank: int = 0, setting: str = "common.device=") -> torch.device:
-    """The device that a setting names: auto, cpu, mps, cuda, cuda:N, or all (one GPU a rank).
+    """The device for a setting: auto, cpu, mps, cuda, cuda:N, or all (one GPU per rank).
 
-    Raises UserError for a device that this machine does not have.
+    Raises UserError if this machine does not have the device.
     """
     if name == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -41,9 +41,9 @@ def _with_index(device: torch.device, local_rank: int) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype that `training.precision` (auto, bf16, fp32) stands for on a device.
+    """The dtype for a value of `training.precision` (auto, bf16, fp32) on a device.
 
-    `auto` is bfloat16 where matrix units for it exist (CUDA, CPUs with bf16 instructions), else float32.
+    `auto` is bfloat16 on devices with instructions for it (CUDA, CPUs with bf16 instructions), and float32 on others.
     """
     match name:
         case "fp32":
@@ -62,14 +62,17 @@ def _is_good_at_bf16(device: torch.device) -> bool:
 
 
 def cast_weights(network: nn.Module, precision: torch.dtype) -> None:
-    """Cast weights of convolutions and linear layers once, as `autocast` would at each call; not to be trained then."""
+    """Cast the weights of convolutions and linear layers once, instead of at each call as `autocast` does.
+
+    The network can no longer be trained.
+    """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.to(precision)
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> contextlib.AbstractContextManager:
-    """Run networks in the precision: nothing for float32, else automatic mixed precision."""
+    """A context in which networks run in `precision`: automatic mixed precision, or no change for float32."""
     if precision == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, precision)

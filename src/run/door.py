@@ -1,4 +1,4 @@
-"""What the doors (`main.py`, `play.py`) do with what went wrong: one line and an exit code."""
+"""Error handling of the entry points (`main.py`, `play.py`): one line and an exit code for each mistake."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from run.config import one_line
 
 
 def explain(work: Callable[[], int], when_interrupted: str) -> int:
-    """Do work and return its exit code; what the user can mend becomes one line and exit code 2."""
+    """Call `work` and return its exit code. Mistakes that the user can correct are one line and exit code 2."""
     try:
         return work()
     except (UserError, HydraException, OmegaConfBaseException) as error:

@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, how it begins, and how one is found again."""
+"""The folder of a run: its paths, creating a new one, and opening an existing one."""
 
 import shutil
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """Everything needed to go on."""
+        """Everything needed to resume."""
         return self.path / "checkpoints" / "state.pt"
 
     @property
@@ -56,9 +56,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: DictConfig) -> "RunFolder":
-        """Begin a run: the resolved configuration and a copy of the code and scripts that it runs with.
+        """Make the folder of a new run, with the resolved configuration and a copy of `src` and `scripts`.
 
-        Raises UserError when the folder already holds a run.
+        Raises UserError if the folder already holds a run.
         """
         folder = cls(Path(path).resolve())
         if folder.config.exists() or folder.state.exists():
@@ -73,14 +73,14 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """An existing run folder; raises UserError when it is none."""
+        """Open an existing run folder; raises UserError if it is not one."""
         folder = cls(Path(path).resolve())
         if not folder.config.is_file():
             raise UserError(f"{folder.path} is not a run folder: it has no {folder.config.relative_to(folder.path)}.")
         return folder
 
     def remove_parts(self) -> None:
-        """Remove what a killed process had begun to write."""
+        """Remove files that a killed process did not finish writing."""
         for part in self.path.rglob(".*.part*"):
             part.unlink()
 
@@ -89,7 +89,7 @@ class RunFolder:
 
 
 def resume_command(folder: RunFolder) -> str:
-    """What to type here to go on with a run."""
+    """The command that resumes a run from the current folder."""
     here = Path.cwd()
     if not (here / "scripts" / "resume.sh").is_file():
         return str(folder.path / "scripts" / "resume.sh")

@@ -1,11 +1,11 @@
-"""SIGINT and SIGTERM as a request to stop at the next good moment."""
+"""Handling of SIGINT and SIGTERM: a run stops after the current step."""
 
 import signal
 from types import FrameType
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and has written its checkpoint."""
+    """Raised after a signal, once the run has written its checkpoint."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal.Signals(signal_number).name)
@@ -13,7 +13,7 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """Remembers the first SIGINT or SIGTERM; a second one takes effect at once, as it would without us."""
+    """Records the first SIGINT or SIGTERM. A second one has its default effect."""
 
     def __init__(self) -> None:
         self.received: int | None = None

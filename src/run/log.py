@@ -1,4 +1,4 @@
-"""The numbers of a run: one line of JSON each time, mirrored to TensorBoard and, if wanted, to wandb."""
+"""The metrics of a run: lines of JSON, mirrored to TensorBoard and optionally to wandb."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from run.folder import RunFolder
 
 @dataclass(frozen=True)
 class WandbConfig:
-    """Where wandb logs go; `mode` is online, offline or disabled, the others are arguments of `wandb.init`."""
+    """Settings of wandb: `mode` is online, offline or disabled; the others are arguments of `wandb.init`."""
 
     mode: str = "disabled"
     project: str | None = None
@@ -28,10 +28,10 @@ class WandbConfig:
 
 
 class Log:
-    """Writes `metrics.jsonl`, the truth, and its mirrors.
+    """Writes `metrics.jsonl`, and copies of its lines for TensorBoard and wandb.
 
-    `position` counts its bytes. A log that is opened at a recorded position forgets everything behind it, in the
-    TensorBoard mirror too, which is written anew from the lines that stay.
+    `position` is the file's length in bytes. Opening a log at an earlier position removes all later lines; the
+    TensorBoard files are written again from the remaining lines.
     """
 
     def __init__(self, folder: RunFolder, wandb: WandbConfig, config: dict[str, Any], position: int = 0) -> None:
@@ -49,7 +49,7 @@ class Log:
         return self._file.tell()
 
     def write(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Log numbers of an epoch. Names are paths (`denoiser/train/loss`); `time/…` depends on the clock."""
+        """Log metrics of an epoch. Names are paths (`<component>/train/loss`); `time/…` depends on the clock."""
         line = {"epoch": epoch, **metrics}
         try:
             self._file.write(json.dumps(line).encode() + b"\n")
@@ -62,7 +62,7 @@ class Log:
             self._wandb.log(line)
 
     def sync(self) -> None:
-        """Bring every line to the disk, so that a checkpoint may count it."""
+        """Force every line to disk, before a checkpoint records the position."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class Log:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a `metrics.jsonl`, oldest first; a last line that was cut by a kill is left out."""
+    """The lines of a `metrics.jsonl`, oldest first, without an incomplete last line."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
@@ -100,7 +100,7 @@ def _start_wandb(folder: RunFolder, config: WandbConfig, run_config: dict[str, A
 
     options = {name: value for name, value in vars(config).items() if name != "mode"}
     options["name"] = options["name"] or folder.path.name
-    # The same id on every start lets a resumed run go on in its own page.
+    # The same id at every start: a resumed run continues on its own wandb page.
     identity = f"{folder.path.parent.name}-{folder.path.name}"
     try:
         return wandb.init(

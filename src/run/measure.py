@@ -1,4 +1,4 @@
-"""Instruments: time, peak memory and bytes moved of some work on a device, and what the device is called."""
+"""Measurements on a device: time, peak memory and bytes moved; and the device's name."""
 
 import platform
 import time
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class BytesMoved(TorchDispatchMode):
-    """Adds up the bytes of every operation's inputs and outputs: what would be moved if nothing were fused."""
+    """Sums the bytes of every operation's inputs and outputs: the memory traffic if no operations were fused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class BytesMoved(TorchDispatchMode):
 
 
 def time_once(work: Callable[[], None], device: torch.device) -> float:
-    """Seconds of one run, by the device's own events on CUDA."""
+    """Seconds that one call of `work` takes; on CUDA, measured with events."""
     if device.type == "cuda":
         start, end = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
         torch.cuda.synchronize(device)
@@ -43,7 +43,7 @@ def time_once(work: Callable[[], None], device: torch.device) -> float:
 
 
 def begin_peak(device: torch.device) -> None:
-    """Let the peak of memory begin anew (on the CPU: Linux alone can do that)."""
+    """Reset the peak memory (on the CPU, this is supported on Linux only)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif device.type == "cpu" and (clear := Path("/proc/self/clear_refs")).exists():
@@ -51,7 +51,7 @@ def begin_peak(device: torch.device) -> None:
 
 
 def read_peak_gb(device: torch.device) -> float | None:
-    """The device's allocated memory at its peak; on the CPU, that of this whole process."""
+    """Peak of the memory allocated on the device; on the CPU, peak memory of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     status = Path("/proc/self/status")

@@ -1,4 +1,4 @@
-"""Pictures and videos of a run, for people who would rather look than read."""
+"""Pictures and videos of a run."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,10 +17,10 @@ from matplotlib import pyplot as plt
 
 
 def write_video(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, fps: int = 15) -> None:
-    """Write uint8 frames (h, w, 3), all of the given (height, width), as they come.
+    """Write uint8 frames (h, w, 3) of the given size (height, width) to a video.
 
-    An `.mp4` is H.264, as browsers play it; a `.gif` goes round for ever. The name appears when the film is whole.
-    Raises UserError for another kind of file, and for one that cannot be written.
+    An `.mp4` is H.264, which browsers play; a `.gif` loops forever. The file appears when the video is complete.
+    Raises UserError for any other kind of file, or if it cannot be written.
     """
     check_film_path(path)
     writers = {".mp4": _write_mp4, ".gif": _write_gif}
@@ -37,7 +37,7 @@ def write_video(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path,
                 yield frame
 
         writers[path.suffix.lower()](counted(), size, beside, fps)
-        # ffmpeg does not tell when the disk was full.
+        # ffmpeg reports no error when the disk is full.
         if imageio_ffmpeg.count_frames_and_secs(str(beside))[0] != count:
             raise UserError(f"{path} could not be written whole: is the disk full?")
         beside.replace(path)
@@ -46,7 +46,7 @@ def write_video(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path,
 
 
 def check_film_path(path: Path) -> None:
-    """Raise UserError when no film can be written there."""
+    """Raise UserError if no video can be written at this path."""
     if path.suffix.lower() not in (".mp4", ".gif"):
         raise UserError(f"{path} cannot be written: a film's name ends in .mp4 or .gif.")
     if path.is_dir():
@@ -72,7 +72,7 @@ def _write_gif(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, 
 
 
 def label_columns(columns: dict[str, Tensor], height: int = 256) -> np.ndarray:
-    """Films side by side under their names: uint8 (t, c, h, w) each, to uint8 (t, H, W, 3), enlarged without blur."""
+    """Videos side by side under their names: uint8 (t, c, h, w) each, to uint8 (t, H, W, 3), with pixels enlarged."""
     scale = max(1, height // next(iter(columns.values())).size(-2))
     films = []
     for name, film in columns.items():
@@ -87,7 +87,7 @@ def label_columns(columns: dict[str, Tensor], height: int = 256) -> np.ndarray:
 
 
 def draw_curves(metrics: list[dict[str, float]], path: Path) -> None:
-    """Draw test return and losses over epochs, one panel a quantity, from the lines of `metrics.jsonl`."""
+    """Plot returns and losses over epochs, one panel per quantity, from the lines of `metrics.jsonl`."""
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for line in metrics:
         for name, value in line.items():
@@ -98,7 +98,7 @@ def draw_curves(metrics: list[dict[str, float]], path: Path) -> None:
         return
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.5 * columns, 3 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=(4.5 * columns, 3 * rows), squeeze=False)
     for axis, (panel, curves) in zip(axes.flat, sorted(panels.items()), strict=False):
         for curve, points in sorted(curves.items()):
             axis.plot(*zip(*points, strict=True), marker="o" if len(points) < 30 else None, markersize=3, label=curve)
@@ -107,13 +107,23 @@ def draw_curves(metrics: list[dict[str, float]], path: Path) -> None:
         axis.legend(fontsize="small")
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_visible(False)
+    # Fixed margins, in inches: to compute them takes as long as the drawing itself.
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(
+        left=0.75 / width,
+        right=1 - 0.15 / width,
+        bottom=0.5 / height,
+        top=1 - 0.35 / height,
+        wspace=0.24,
+        hspace=0.35,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 def _panel_and_curve(name: str) -> tuple[str, str, str]:
-    """Which panel and curve a metric is drawn in; an empty panel for one that is not drawn."""
+    """The panel, separator and curve of a metric; the panel is empty for a metric that is not plotted."""
     owner, _, rest = name.partition("/")
     split, _, quantity = rest.partition("/")
     if owner == "collection" and quantity == "return_mean":

@@ -1,10 +1,10 @@
-"""How fast each kind of work goes, and how long the rest will take."""
+"""The speed of each kind of work, and an estimate of the remaining time."""
 
 from datetime import timedelta
 
 
 class Pace:
-    """Seconds a unit of each kind of work, as measured in this process."""
+    """The time per unit of each kind of work, measured in this process."""
 
     def __init__(self) -> None:
         self._units: dict[str, float] = {}
@@ -15,16 +15,16 @@ class Pace:
         self._seconds[kind] = self._seconds.get(kind, 0.0) + seconds
 
     def rate(self, kind: str) -> float:
-        """Units a second; 0 for a kind that was never measured."""
+        """Units per second; 0 for a kind that was never measured."""
         return self._units.get(kind, 0.0) / max(self._seconds.get(kind, 0.0), 1e-9)
 
     def seconds_for(self, remaining: dict[str, float]) -> float:
-        """How long the remaining units will take; kinds that were never measured count nothing."""
+        """Estimated time for the remaining units; kinds that were never measured are not counted."""
         return sum(units / self.rate(kind) for kind, units in remaining.items() if self.rate(kind) > 0)
 
 
 def in_words(seconds: float) -> str:
-    """A duration as a person says it: 45 s, 12 min, 3 h 05 min, 2 days 4 h."""
+    """Format a duration: 45 s, 12 min, 3 h 05 min, 2 days 4 h."""
     span = timedelta(seconds=round(seconds))
     hours, minutes = span.seconds // 3600, span.seconds % 3600 // 60
     if span.days:

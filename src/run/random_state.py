@@ -1,4 +1,4 @@
-"""Every random generator of a process: seeded together, saved and restored together."""
+"""Seeding, saving and restoring of the random generators of a process."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Seed PyTorch on all devices. NumPy generators are objects of their owners, made by `numpy_generator`."""
+    """Seed PyTorch on all devices. NumPy generators are made by `numpy_generator`, and belong to their users."""
     torch.manual_seed(seed)
 
 
 def numpy_generator(*key: int) -> np.random.Generator:
-    """An independent generator for each key (run seed, rank, purpose, …)."""
+    """Make a generator; different keys (run seed, rank, purpose, …) give independent generators."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
 
@@ -27,7 +27,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Restore what `random_state` returned; a device that it does not know (the run has moved) keeps its seed."""
+    """Restore the result of `random_state`; a device whose state is missing (the run was moved) is left as it is."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

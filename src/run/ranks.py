@@ -1,4 +1,4 @@
-"""The processes of one run: how many, which is this one, and how they agree."""
+"""The processes (ranks) of one run, and communication between them."""
 
 import os
 import signal
@@ -15,25 +15,25 @@ import torch.distributed as dist
 from run.device import choose_device
 
 PATIENCE = timedelta(days=7)
-"""How long ranks wait for the first one, which may collect or evaluate for hours."""
+"""How long ranks wait for rank 0, which may collect or evaluate for hours."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the run; `rank` 0 collects, evaluates, logs and writes."""
+    """This process and its place in the run; rank 0 collects, evaluates, logs and writes."""
 
     rank: int
     world_size: int
     device: torch.device
     control: dist.ProcessGroup | None = None
-    """Carries small messages between hosts over gloo, so that agreeing never waits for a GPU."""
+    """A gloo group for small messages between hosts, so that they never wait for a GPU."""
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's value, on every rank."""
+        """Return rank 0's value on every rank."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -41,7 +41,7 @@ class Ranks:
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, in order, on rank 0 (an empty list elsewhere)."""
+        """Return the values of all ranks, in order, on rank 0, and an empty list on the others."""
         if self.world_size == 1:
             return [value]
         values = [None] * self.world_size if self.is_first else None
@@ -49,7 +49,7 @@ class Ranks:
         return values or []
 
     def largest(self, number: int) -> int:
-        """The largest of every rank's number, on every rank."""
+        """Return the largest of all ranks' numbers on every rank."""
         if self.world_size == 1:
             return number
         tensor = torch.tensor(number)
@@ -58,7 +58,7 @@ class Ranks:
 
 
 def run_ranks(device_name: str, work: Callable[[Ranks], int]) -> int:
-    """Run `work` on every rank: on the launcher's (`torchrun`), on one process a GPU (`all`), or just here.
+    """Call `work` on every rank: in the processes of `torchrun`, in one process per GPU (`all`), or in this process.
 
     Returns the exit code.
     """
@@ -72,9 +72,9 @@ def run_ranks(device_name: str, work: Callable[[Ranks], int]) -> int:
 
 
 def spawn_ranks(devices: list[torch.device], work: Callable[[Ranks], int]) -> int:
-    """Run `work`, which must be picklable, in one new process a device; returns the first exit code that is not 0.
+    """Call `work`, which must be picklable, in one new process per device; returns the first non-zero exit code, or 0.
 
-    SIGINT and SIGTERM are passed on to every process.
+    SIGINT and SIGTERM are forwarded to every process.
     """
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(_free_port())
     context = torch.multiprocessing.spawn(_spawned, (devices, work), nprocs=len(devices), join=False)
@@ -97,9 +97,12 @@ def spawn_ranks(devices: list[torch.device], work: Callable[[Ranks], int]) -> in
 
 
 def _spawned(rank: int, devices: list[torch.device], work: Callable[[Ranks], int]) -> None:
-    # Ctrl-C reaches the whole process group: the parent passes it on as SIGTERM, once.
+    # Imported here, so that components can be benchmarked with only PyTorch installed.
+    from run.door import explain
+
+    # Ctrl-C reaches the whole process group: it is ignored here, because the parent forwards it as SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise SystemExit(_join_group(rank, len(devices), devices[rank], work))
+    raise SystemExit(explain(lambda: _join_group(rank, len(devices), devices[rank], work), "Stopped."))
 
 
 def _join_group(rank: int, world_size: int, device: torch.device, work: Callable[[Ranks], int]) -> int:

@@ -1,1 +1,1 @@
-"""What the trainer is put together from: settings, schedule, parts, evaluation, and the summary of a run."""
+"""The parts of the trainer: schedule, runners of phases, data, checkpoints, reports, and the summary of a run."""

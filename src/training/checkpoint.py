@@ -1,86 +1,115 @@
-"""The state of a run on disk: written in one atomic step, and gone back to after any interruption."""
+"""Checkpoints: the state of a run is written atomically, and restored after any interruption."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from algorithms.base import Algorithm
 from errors import UserError
 from files import load_tensors, save_tensors
+from rl.collector import Collector
 from run.folder import RunFolder
 from run.log import Log
+from run.random_state import random_state, restore_random_state
 from run.ranks import Ranks
-from training.parts import Parts
+from training.data import RunData
+from training.progress import Progress
 
 
-@dataclass
-class Progress:
-    """Where the run stands: the phase of the epoch it is in, whether that has begun, and what later phases need."""
+@dataclass(frozen=True)
+class Saved:
+    """The objects whose state a checkpoint holds; `collectors` is empty on all ranks except the first."""
 
-    epoch: int = 1
-    phase: str = "collect"
-    phase_has_begun: bool = False
-    first_collection: int | None = None
-    best_return: float | None = None
-    is_finished: bool = False
+    folder: RunFolder
+    ranks: Ranks
+    progress: Progress
+    algorithm: Algorithm
+    data: RunData
+    collectors: dict[str, Collector]
 
+    def save(self, log: Log | None) -> None:
+        """Write everything needed to resume; all ranks have to call this, with `log` on the first only.
 
-def save_checkpoint(folder: RunFolder, progress: Progress, parts: Parts, ranks: Ranks, log: Log | None) -> None:
-    """Write everything needed to go on. All ranks take part; raises LossNotFinite rather than save such weights."""
-    states_of_ranks = ranks.gather(parts.state_of_rank())
-    if ranks.is_first:
-        for component in parts.components.values():
-            component.check_finite()
-        if parts.collect_train is not None:
-            parts.train.dataset.save_info()
-            parts.test.save_info()
-        log.sync()
-        save_tensors(
-            {
-                "progress": asdict(progress),
-                "agent": parts.agent.state_dict(),
-                "components": {name: component.state_dict() for name, component in parts.components.items()},
-                "collectors": {name: collector.state_dict() for name, collector in _collectors(parts).items()},
-                "datasets": {"train": parts.train.dataset.state_dict(), "test": parts.test.state_dict()},
+        Raises LossNotFinite, without writing anything, if a loss was not finite.
+        """
+        states_of_ranks = self.ranks.gather(self._state_of_rank())
+        if self.ranks.is_first:
+            components = self.algorithm.components.items()
+            for _, component in components:
+                component.check_finite()
+            if self.data.is_own:
+                self.data.train.dataset.save_info()
+                self.data.test.dataset.save_info()
+            log.sync()
+            state = {
+                "progress": asdict(self.progress),
+                "agent": self.algorithm.agent.state_dict(),
+                "components": {name: component.state_dict() for name, component in components},
+                "collectors": {name: collector.state_dict() for name, collector in self.collectors.items()},
+                "datasets": {
+                    "train": self.data.train.dataset.state_dict(),
+                    "test": self.data.test.dataset.state_dict(),
+                },
                 "ranks": states_of_ranks,
                 "log_position": log.position,
-            },
-            folder.state,
-        )
-    # No rank may leave, or change the data, before the file is whole.
-    ranks.broadcast("saved")
+            }
+            save_tensors(state, self.folder.state)
+        # No rank may exit, or change the data, before the file is complete.
+        self.ranks.broadcast("saved")
 
+    def restore(self) -> int:
+        """Restore the last checkpoint, if there is one; returns the position of the log.
 
-def load_checkpoint(folder: RunFolder, parts: Parts, ranks: Ranks, owns_data: bool) -> tuple[Progress, int]:
-    """Go back to the last checkpoint; what was stored after it is removed, if the run owns its data.
+        Data that the run stored after it is removed. If the number of ranks has changed, the ranks' own states are not
+        restored: rollouts, random generators and added replay columns start again. Raises UserError if the checkpoint
+        does not fit the settings.
+        """
+        if self.ranks.is_first:
+            self.folder.remove_parts()
+        if not self.folder.state.exists():
+            if self.data.is_own and self.ranks.is_first:
+                self.data.train.clear()
+                self.data.test.clear()
+            return 0
+        state = load_tensors(self.folder.state)
+        try:
+            if isinstance(state["progress"]["phase"], str):
+                raise UserError(
+                    f"{self.folder.state} was written by an earlier version of this project, whose code the run folder "
+                    f"holds: resume it with {self.folder.path}/scripts/resume.sh."
+                )
+            self._load(state)
+            return int(state["log_position"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{self.folder.state} does not fit the settings of this run ({reason}).") from error
 
-    Returns where the run stands, and the position of its log. With another number of ranks than before, each rank's
-    imagination and random numbers begin anew. Raises UserError for a state of other settings.
-    """
-    state = load_tensors(folder.state)
-    try:
-        parts.agent.load_state_dict(state["agent"])
-        for name, component in parts.components.items():
+    def _load(self, state: dict[str, Any]) -> None:
+        vars(self.progress).update(asdict(Progress(**state["progress"])))
+        self.algorithm.agent.load_state_dict(state["agent"])
+        for name, component in self.algorithm.components.items():
             component.load_state_dict(state["components"][name])
-        if owns_data:
-            _load_data(state, parts, ranks)
-        if len(state["ranks"]) == ranks.world_size:
-            parts.load_state_of_rank(state["ranks"][ranks.rank])
-        return Progress(**state["progress"]), int(state["log_position"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{folder.state} does not fit the settings of this run ({reason}).") from error
+        if self.data.is_own:
+            self._load_data(state)
+        if len(state["ranks"]) == self.ranks.world_size:
+            own = state["ranks"][self.ranks.rank]
+            self.data.train.load_state_dict(own["replay"])
+            self.algorithm.load_state_of_rank(own["algorithm"])
+            restore_random_state(own["random"], self.ranks.device)
 
+    def _load_data(self, state: dict[str, Any]) -> None:
+        train, test = self.data.train, self.data.test
+        if self.ranks.is_first:
+            train.dataset.rewind(state["datasets"]["train"])
+            test.dataset.rewind(state["datasets"]["test"])
+            for name, collector in self.collectors.items():
+                collector.load_state_dict(state["collectors"][name], self.ranks.device)
+        else:
+            train.dataset.load_state_dict(state["datasets"]["train"])
+        train.load()
 
-def _load_data(state: dict[str, Any], parts: Parts, ranks: Ranks) -> None:
-    if ranks.is_first:
-        parts.train.dataset.rewind(state["datasets"]["train"])
-        parts.test.rewind(state["datasets"]["test"])
-        for name, collector in _collectors(parts).items():
-            collector.load_state_dict(state["collectors"][name])
-    else:
-        parts.train.dataset.load_state_dict(state["datasets"]["train"])
-    parts.train.load()
-
-
-def _collectors(parts: Parts) -> dict[str, Any]:
-    both = {"train": parts.collect_train, "test": parts.collect_test}
-    return {name: collector for name, collector in both.items() if collector is not None}
+    def _state_of_rank(self) -> dict[str, Any]:
+        return {
+            "random": random_state(self.ranks.device),
+            "algorithm": self.algorithm.state_of_rank(),
+            "replay": self.data.train.state_dict(),
+        }

@@ -1,43 +1,40 @@
-"""What a run says while it works: bars, logged numbers, a line an epoch, and how long the rest will take."""
+"""Output of a run: progress bars, logged metrics, and a line per epoch with the estimated remaining time."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 from tqdm import tqdm
 
+from algorithms.base import Collect, Interleave, PlayEpisodes, Update
+from component import Component
 from rl.collector import Collector
 from run.folder import RunFolder
 from run.log import Log, read_metrics
+from run.media import draw_curves
 from run.pace import Pace, in_words
-from training.checkpoint import Progress
-from training.config import TrainerConfig
-from training.parts import Parts
+from training.progress import Progress
 from training.schedule import Schedule
 
-SHOWN_IN_EPOCH_LINE = {
-    "return": "collection/test/return_mean",
-    "denoiser loss": "denoiser/train/loss_denoising",
-    "upsampler loss": "upsampler/train/loss_denoising",
-    "reward and end loss": "rew_end_model/train/loss_total",
-    "policy entropy": "actor_critic/train/entropy",
-}
+SECONDS_BETWEEN_READINGS = 2.0
 
 
 class Report:
-    """The voice of the first rank; on the others (`log` is None) it is silent."""
+    """Reports progress on the first rank; on the others `log` is None, and nothing is printed or logged."""
 
-    def __init__(self, folder: RunFolder, config: TrainerConfig, log: Log | None) -> None:
+    def __init__(self, folder: RunFolder, schedule: Schedule, epoch_line: Mapping[str, str], log: Log | None) -> None:
+        """`epoch_line` maps labels to the names of the metrics in the line of an epoch."""
         self._folder = folder
-        self._config = config
-        self._schedule = Schedule(config)
+        self._schedule = schedule
+        self._epoch_line = epoch_line
         self._log = log
         self._pace = Pace()
+        self._test_length = 0.0
 
     @contextmanager
     def bar(self, words: str, progress: Progress, total: int, initial: int) -> Iterator[tqdm]:
-        """A bar of the phase's work; hidden where there is no terminal."""
+        """A progress bar of the current phase; hidden if there is no terminal."""
         label = f"Epoch {progress.epoch}/{self._schedule.num_epochs(progress.first_collection)} {words}"
         hidden = None if self._log is not None else True
         with tqdm(desc=label, total=total, initial=initial, leave=False, disable=hidden, dynamic_ncols=True) as bar:
@@ -45,14 +42,14 @@ class Report:
 
     @contextmanager
     def timed(self, kind: str) -> Iterator[list[float]]:
-        """Measure work: the caller puts into the list how many units it did."""
+        """Time some work: the caller appends the number of completed units to the list."""
         units: list[float] = []
         started = time.monotonic()
         yield units
         self._pace.add(kind, sum(units), time.monotonic() - started)
 
     def numbers(self, epoch: int, prefix: str, metrics: dict[str, float]) -> None:
-        """Log numbers under a prefix of their names."""
+        """Log metrics as `<prefix>/<name>`."""
         if self._log is not None and metrics:
             self._log.write(epoch, {f"{prefix}/{name}": value for name, value in metrics.items()})
 
@@ -60,9 +57,11 @@ class Report:
         self.numbers(epoch, f"time/{kind}", {"updates_per_second": self._pace.rate(kind)})
 
     def episodes(self, epoch: int, name: str, collector: Collector, others: dict[str, float]) -> None:
-        """Log the returns and lengths of the episodes that a collector finished."""
+        """Log `others`, and the returns and lengths of the episodes that a collector finished."""
         metrics = dict(others)
         if collector.returns:
+            if name != "train":
+                self._test_length = float(np.mean(collector.lengths))
             returns = np.array(collector.returns)
             metrics |= {
                 "num_episodes": len(returns),
@@ -74,32 +73,53 @@ class Report:
             }
         self.numbers(epoch, f"collection/{name}", metrics)
 
-    def epoch(self, progress: Progress, parts: Parts) -> None:
-        """One line: what was learnt, and how long the rest will take."""
+    def epoch(self, progress: Progress) -> None:
+        """Print a line with metrics of the epoch and the remaining time; draw the curves where it was tested."""
         if self._log is None:
             return
         epoch, num_epochs = progress.epoch, self._schedule.num_epochs(progress.first_collection)
+        metrics = read_metrics(self._folder.metrics)
         latest: dict[str, float] = {}
-        for line in read_metrics(self._folder.metrics):
+        for line in metrics:
             if line["epoch"] == epoch:
                 latest |= line
-        words = [f"{label} {latest[name]:.3f}" for label, name in SHOWN_IN_EPOCH_LINE.items() if name in latest]
-        left = self._pace.seconds_for(self._remaining(progress, parts, num_epochs))
+        words = [f"{label} {latest[name]:.3f}" for label, name in self._epoch_line.items() if name in latest]
+        left = self._pace.seconds_for(self._remaining(progress, num_epochs))
         tqdm.write(f"Epoch {epoch}/{num_epochs}: {', '.join(words)}; about {in_words(left)} left")
         self.numbers(epoch, "time", {"seconds_left": left})
+        if self._schedule.is_evaluated(epoch, num_epochs):
+            draw_curves(metrics, self._folder.media / "curves.png")
 
-    def _remaining(self, progress: Progress, parts: Parts, num_epochs: int) -> dict[str, float]:
-        """Units of each kind of work in the epochs to come."""
-        epochs = range(progress.epoch + 1, num_epochs + 1)
-        units = {
-            name: sum(component.updates_in_epoch(epoch) for epoch in epochs)
-            for name, component in parts.components.items()
-        }
-        if self._schedule.collects:
-            units["Collecting"] = max(0, self._config.collect_train.num_steps_total - parts.train.dataset.num_steps)
-        if parts.collect_test is not None and parts.collect_test.lengths:
-            test = self._config.collect_test
-            evaluations = sum(self._schedule.is_evaluated(epoch, num_epochs) for epoch in epochs)
-            episodes = evaluations * test.num_episodes + (test.num_final_episodes if epochs else 0)
-            units["Playing test episodes"] = episodes * float(np.mean(parts.collect_test.lengths))
+    def _remaining(self, progress: Progress, num_epochs: int) -> dict[str, float]:
+        """Units of each kind of work in the remaining epochs."""
+        units: dict[str, float] = {}
+        last_collection = self._schedule.num_collecting_epochs(progress.first_collection)
+        for epoch in range(progress.epoch + 1, num_epochs + 1):
+            later = Progress(epoch=epoch, first_collection=progress.first_collection)
+            for phase in self._schedule.phases(later):
+                match phase:
+                    case Update(component, updates):
+                        kind, count = component, updates
+                    case Collect(steps) if epoch <= last_collection:
+                        kind, count = "Collecting", steps
+                    case Interleave(collect) if epoch <= last_collection:
+                        kind, count = "Interleaving", collect.steps
+                    case PlayEpisodes(episodes):
+                        kind, count = "Playing test episodes", episodes * self._test_length
+                    case _:
+                        continue
+                units[kind] = units.get(kind, 0.0) + count
         return units
+
+
+class LossInBar:
+    """Advances a bar, and shows the loss from time to time only, because reading it waits for the device."""
+
+    def __init__(self, bar: tqdm, component: Component) -> None:
+        self._bar, self._component, self._last = bar, component, time.monotonic()
+
+    def __call__(self, units: int = 1) -> None:
+        self._bar.update(units)
+        if time.monotonic() - self._last > SECONDS_BETWEEN_READINGS:
+            self._bar.set_postfix(loss=f"{self._component.read_loss():.4f}")
+            self._last = time.monotonic()

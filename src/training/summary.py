@@ -1,17 +1,22 @@
-"""What a finished run has to say, read from its own files."""
+"""The summary of a finished run, read from its files."""
+
+from collections.abc import Mapping
 
 from run.folder import RunFolder, resume_command
 from run.log import read_metrics
 
 
-def summarize(folder: RunFolder) -> str:
-    """Where the run is, its test returns, its losses before and after, its video, and what to do next."""
+def summarize(folder: RunFolder, shown: Mapping[str, str]) -> str:
+    """The run's path, test returns, metrics before and after training, and the paths of its video and curves.
+
+    `shown` maps labels to the names of the metrics to show.
+    """
     metrics = read_metrics(folder.metrics)
     lines = [f"Run: {folder.path}"]
     evaluations = _history(metrics, "collection/test/return_mean")
     if evaluations:
-        shown = evaluations if len(evaluations) <= 6 else [*evaluations[:3], *evaluations[-3:]]
-        lines.append("Test return: " + ", ".join(f"{value:.2f} (epoch {epoch})" for epoch, value in shown))
+        some = evaluations if len(evaluations) <= 6 else [*evaluations[:3], *evaluations[-3:]]
+        lines.append("Test return: " + ", ".join(f"{value:.2f} (epoch {epoch})" for epoch, value in some))
     for line in metrics:
         if "collection/final/return_mean" in line:
             count, mean = int(line["collection/final/num_episodes"]), line["collection/final/return_mean"]
@@ -19,11 +24,7 @@ def summarize(folder: RunFolder) -> str:
             lines.append(
                 f"Final test return: {mean:.2f} ± {spread:.2f} (mean and standard deviation of {count} episodes)"
             )
-    for name, words in (
-        ("denoiser/test/loss_denoising", "Denoiser test loss"),
-        ("upsampler/test/loss_denoising", "Upsampler test loss"),
-        ("rew_end_model/test/loss_total", "Reward and end model test loss"),
-    ):
+    for words, name in shown.items():
         history = _history(metrics, name)
         if len(history) == 1:
             lines.append(f"{words}: {history[0][1]:.4f}")
@@ -38,7 +39,7 @@ def summarize(folder: RunFolder) -> str:
 
 
 def next_commands(folder: RunFolder) -> str:
-    """Commands worth trying after this run."""
+    """Suggestions for commands after this run."""
     return "\n".join(
         (
             "Next:",

@@ -1,4 +1,4 @@
-"""Multi-hot actions: what their entries are, and what of the held keys counts."""
+"""Multi-hot actions: their entries, and which of the held keys count."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,15 @@ import torch
 
 from conftest import PROJECT
 from data import ActionLayout
-from envs import ENV_TARGETS
 from envs.recorded import load_recorded_game
 from errors import UserError
 from recordings import KEYS, NO_MOTION, NUM_ACTIONS
 
-CSGO = load_recorded_game("csgo", ENV_TARGETS).actions
+CSGO = load_recorded_game("csgo").actions
 
 
 def entries(held: list[str], motion: tuple[float, float] = (0, 0)) -> set[int]:
-    """Which entries of an action are set, but for those of a mouse that does not move."""
+    """The entries of an action that are set, except the ones for no mouse motion."""
     act = CSGO.encode(held, motion)
     assert act.dtype == torch.uint8
     return set(act.nonzero().flatten().tolist())
@@ -61,10 +60,10 @@ def test_arrow_keys_stand_for_the_mouse() -> None:
     assert CSGO.describe(CSGO.encode(["left", "right"])) == ""
 
 
-def test_many_steps_at_once_are_those_one_by_one() -> None:
-    dice = np.random.default_rng(0)
-    held = dice.random((50, len(CSGO.held_names))) < 0.3
-    motions = dice.normal(0, 100, (50, 2))
+def test_many_steps_at_once_equal_single_steps() -> None:
+    rng = np.random.default_rng(0)
+    held = rng.random((50, len(CSGO.held_names))) < 0.3
+    motions = rng.normal(0, 100, (50, 2))
     together = CSGO.encode_steps(held, motions)
     for row, flags, motion in zip(together, held, motions, strict=True):
         names = [name for name, is_held in zip(CSGO.held_names, flags, strict=True) if is_held]
@@ -88,9 +87,9 @@ def test_layouts_that_cannot_work(entries: dict[str, tuple], words: str) -> None
 
 
 def test_games_by_name_and_by_path() -> None:
-    by_path = load_recorded_game(str(PROJECT / "config" / "env" / "csgo.yaml"), ENV_TARGETS)
-    assert by_path == load_recorded_game("csgo", ENV_TARGETS)
+    by_path = load_recorded_game(str(PROJECT / "config" / "env" / "csgo.yaml"))
+    assert by_path == load_recorded_game("csgo")
     with pytest.raises(UserError, match="Did you mean csgo"):
-        load_recorded_game("csgoo", ENV_TARGETS)
+        load_recorded_game("csgoo")
     with pytest.raises(UserError, match="describes no recorded game"):
-        load_recorded_game("atari", ENV_TARGETS)
+        load_recorded_game("atari")

@@ -37,7 +37,7 @@ def dataset(tmp_path: Path) -> Dataset:
 SEGMENTS = Segments(np.array([0, 1, 2, 2, 1]), np.array([-2, 1, 3, 7, -1]), 5)
 
 
-def test_batches_from_disk_are_those_from_memory(dataset: Dataset) -> None:
+def test_batches_from_disk_equal_batches_from_memory(dataset: Dataset) -> None:
     episodes = list(dataset.episodes())
     replay = Replay(torch.device("cpu"))
     for episode in episodes:
@@ -53,7 +53,7 @@ def test_batches_from_disk_are_those_from_memory(dataset: Dataset) -> None:
         assert torch.equal(batch.final_obs[1], plain.final_obs[1])
 
 
-def test_full_frames_are_those_of_the_steps(dataset: Dataset, tmp_path: Path) -> None:
+def test_full_frames_match_their_steps(dataset: Dataset, tmp_path: Path) -> None:
     batch = FullFrames(tmp_path / "full", dataset).gather(SEGMENTS)
     assert batch.shape == (5, 5, 3, *recordings.FULL_SIZE)
     assert batch.dtype == torch.uint8
@@ -81,7 +81,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_damaged_and_missing_recordings(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no .hdf5 files"):
-        FullFrames(tmp_path / "small", dataset)
+        FullFrames(tmp_path / "small", dataset).gather(SEGMENTS)
     full = FullFrames(tmp_path / "full", dataset)
     path = tmp_path / "full" / "deep" / "recording_0.hdf5"
     path.write_bytes(path.read_bytes()[:1000])

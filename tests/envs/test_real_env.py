@@ -1,4 +1,4 @@
-"""Real environments: preprocessing, lives, and going back to any point by replaying actions."""
+"""Real environments: preprocessing, lives, and restoring any state by replaying actions."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ BREAKOUT = AtariConfig("BreakoutNoFrameskip-v4", size=16, done_on_life_loss=True
 
 
 class Shapes(gymnasium.Env):
-    """Shows its step count, in a shape of choice; actions begin at 3."""
+    """Shows its step count in frames of a given shape; actions begin at 3."""
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  (Gymnasium's own way)
 
@@ -47,7 +47,7 @@ class Shapes(gymnasium.Env):
 
 
 class Vector(Shapes):
-    """An environment whose observation is no image."""
+    """An environment whose observation is not an image."""
 
     def __init__(self, render_mode: str | None = None) -> None:
         super().__init__((4,), render_mode)
@@ -68,9 +68,9 @@ for _kind in (Shapes, Vector, Blind, Continuous):
 
 
 def step_by_step(env: RealEnv, num_steps: int, seed: int) -> Iterator[Step]:
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     for _ in range(num_steps):
-        yield env.step(torch.randint(env.num_actions, (env.num_envs,), generator=dice))
+        yield env.step(torch.randint(env.num_actions, (env.num_envs,), generator=rng))
 
 
 def play(env: RealEnv, num_steps: int, seed: int) -> list[Step]:
@@ -103,7 +103,7 @@ def assert_same_steps(ours: list[Step], theirs: list[Step]) -> None:
         *[pytest.param(*case, marks=pytest.mark.slow) for case in ((150, 200), (451, 10**9))],
     ],
 )
-def test_a_restored_environment_goes_on_the_same(
+def test_a_restored_environment_continues_the_same(
     config: AtariConfig | GymConfig, num_steps: int, reseed_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("envs.real_env.RESEED_AFTER", reseed_after)
@@ -118,13 +118,13 @@ def test_a_restored_environment_goes_on_the_same(
 
 
 def test_any_moment_can_be_restored() -> None:
-    """Also that at which a game was just begun, and those where games of different ages end at different times."""
+    """Including the moment after a reset, and games with different numbers of steps."""
     config = GymConfig("tests/Shapes-v0", size=6)
     env = make_env(config, 4, seed=5, device=CPU)
     env.reset()
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for _ in range(40):
-        env.step(torch.randint(env.num_actions, (4,), generator=dice))
+        env.step(torch.randint(env.num_actions, (4,), generator=rng))
         again = make_env(config, 4, seed=5, device=CPU)
         again.load_state_dict(env.state_dict())
         state = env.state_dict()
@@ -148,7 +148,7 @@ def test_a_lost_life_ends_the_episode_but_not_the_game() -> None:
     env.reset()
     # After a lost life the last frame is the next one; after a game over it is not.
     ends = [not torch.equal(step.obs, step.final_obs) for step in step_by_step(env, 400, seed=0) if step.end[0]]
-    # Breakout has five lives: four ends that go on, then one that does not.
+    # Breakout has five lives: after four ends the game continues, after the fifth it does not.
     assert ends[:5] == [False] * 4 + [True]
 
 
@@ -160,7 +160,7 @@ def test_only_a_game_over_ends_a_test_episode() -> None:
     assert sum(bool(step.end[0]) for step in steps) >= 1
 
 
-def test_environments_are_seeded_anew_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environments_are_seeded_again_after_enough_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     env = make_env(AtariConfig("BreakoutNoFrameskip-v4", size=16), 2, seed=0, device=CPU)
     env.reset()
     play(env, 800, seed=0)
@@ -168,7 +168,7 @@ def test_environments_are_seeded_anew_now_and_then(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("envs.real_env.RESEED_AFTER", 300)
     ends = torch.stack([step.end for step in play(env, 800, seed=1)]).sum(dim=0)
     seeds = torch.tensor(env.state_dict()["num_seeds"])
-    # The first game over from then on, and later ones that are 300 steps behind the last.
+    # The first game over after that, and later ones at least 300 steps after the last seeding.
     assert (seeds >= 3).all()
     assert (seeds - 1 < ends).all()
 
@@ -195,7 +195,7 @@ def test_gym_images_of_any_shape(shape: tuple[int, ...]) -> None:
     assert step.rew.tolist() == [1.5, 3.0]
 
 
-def test_gym_renders_what_is_no_image() -> None:
+def test_gym_renders_if_observations_are_not_images() -> None:
     env = make_env(GymConfig("tests/Vector-v0", size=4), 1, 0, CPU)
     start = env.reset()
     assert start.obs.shape == (1, 3, 4, 4)
@@ -221,7 +221,7 @@ def test_gym_truncates_by_its_limit() -> None:
         (AtariConfig("BreakotNoFrameskip-v4"), "Did you mean BreakoutNoFrameskip-v4"),
         (AtariConfig("ALE/Pnog-v5"), "Did you mean ALE/Pong-v5"),
         (AtariConfig("Breakout-v4"), "use <Game>NoFrameskip-v4 or ALE/<Game>-v5. Did you mean BreakoutNoFrameskip-v4"),
-        (AtariConfig("CombatNoFrameskip-v4"), "is no Atari game for one player"),
+        (AtariConfig("CombatNoFrameskip-v4"), "is not an Atari game for one player"),
         (GymConfig("CartPool-v1"), "is unknown to Gymnasium. Did you mean CartPole-v1"),
         (GymConfig("no_such_module:Game-v0"), "No module named 'no_such_module'"),
         (GymConfig("tests/Blind-v0"), "shows nothing"),

@@ -2,13 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from data import Batch, to_bytes, to_unit_range
+from data import Batch, Segments, to_bytes, to_unit_range
 from envs import WorldModelEnv, WorldModelEnvConfig
-from envs.world_model_env import imagine
 from errors import UserError
 from models.diffusion import Denoiser, DenoiserConfig, DiffusionSampler, DiffusionSamplerConfig, InnerModelConfig
 from models.losses import sample_categorical
@@ -36,15 +36,17 @@ class DrawStarts:
     """Starts that can be told apart, some of them padded."""
 
     def __init__(self) -> None:
-        self.dice = torch.Generator().manual_seed(0)
+        self.rng = torch.Generator().manual_seed(0)
         self.drawn: list[Batch] = []
 
     def __call__(self, count: int) -> Batch:
-        frames = torch.randint(256, (count, N, 3, SIZE, SIZE), generator=self.dice, dtype=torch.uint8)
-        act = torch.randint(4, (count, N), generator=self.dice)
+        frames = torch.randint(256, (count, N, 3, SIZE, SIZE), generator=self.rng, dtype=torch.uint8)
+        act = torch.randint(4, (count, N), generator=self.rng)
         flags, mask = torch.zeros(count, N), torch.ones(count, N, dtype=torch.bool)
         mask[0, 0] = False
-        self.drawn.append(Batch(frames, act, flags, flags, flags, mask, frames[:, 0]))
+        first = count * len(self.drawn)
+        segments = Segments(np.arange(first, first + count), np.zeros(count, np.int64), N)
+        self.drawn.append(Batch(frames, act, flags, flags, flags, mask, frames[:, 0], segments=segments))
         return self.drawn[-1]
 
 
@@ -119,13 +121,33 @@ def test_masked_imagination_equals_the_plain_loop(env: WorldModelEnv) -> None:
 
 
 def test_starts_are_never_used_twice_in_a_rollout(env: WorldModelEnv) -> None:
-    for _ in range(6):
+    origins = []
+    for rollout in range(6):
         env.prepare(15)
-        if env._now is None:
-            env.reset()
+        origins += [env.reset().origin] if rollout == 0 else []
         for _ in range(15):
-            env.step(torch.randint(4, (NUM_ENVS,)))
-        assert int(env._used) <= len(env._pool.obs)
+            step = env.step(torch.randint(4, (NUM_ENVS,)))
+            origins.append(step.origin[step.dead])
+    used = torch.cat(origins)
+    assert len(used) > 6 * 15 * NUM_ENVS / HORIZON
+    assert len(used.unique(dim=0)) == len(used)
+
+
+def test_an_origin_names_the_last_frame_of_a_start(env: WorldModelEnv) -> None:
+    """Wherever an episode starts, its first frame is the one that the origin names."""
+    env.prepare(12)
+    start = env.reset()
+    frames = torch.cat([batch.obs[:, -1] for batch in env.draw_starts.drawn])
+
+    def assert_right(obs: Tensor, origin: Tensor) -> None:
+        episode_ids, steps = origin.unbind(1)
+        assert (steps == N - 1).all()
+        assert torch.equal(obs, frames[episode_ids])
+
+    assert_right(start.obs, start.origin)
+    for _ in range(12):
+        step = env.step(torch.randint(4, (NUM_ENVS,)))
+        assert_right(step.obs[step.dead], step.origin[step.dead])
 
 
 def test_too_few_starts_is_a_clear_line(env: WorldModelEnv) -> None:
@@ -134,23 +156,23 @@ def test_too_few_starts_is_a_clear_line(env: WorldModelEnv) -> None:
         env.check_rollout(20)
 
 
-def test_a_restored_environment_goes_on_the_same(env: WorldModelEnv) -> None:
+def test_a_restored_environment_continues_the_same(env: WorldModelEnv) -> None:
     env.prepare(12)
     env.reset()
     act = torch.randint(4, (NUM_ENVS,))
     env.step(act)
-    state, dice = env.state_dict(), torch.get_rng_state()
+    state, random_state = env.state_dict(), torch.get_rng_state()
     theirs = [env.step(act) for _ in range(6)]
     again = WorldModelEnv(env.denoiser, env.rew_end_model, DrawStarts(), config(), NUM_ENVS)
     again.load_state_dict(state)
-    torch.set_rng_state(dice)
+    torch.set_rng_state(random_state)
     for step in theirs:
         ours = again.step(act)
         for field in dataclasses.fields(step):
             torch.testing.assert_close(getattr(ours, field.name), getattr(step, field.name), rtol=0, atol=0)
 
 
-def test_forgotten_starts_are_drawn_anew(env: WorldModelEnv) -> None:
+def test_forgotten_starts_are_drawn_again(env: WorldModelEnv) -> None:
     env.prepare(12)
     env.reset()
     drawn = len(env.draw_starts.drawn)
@@ -162,12 +184,12 @@ def test_forgotten_starts_are_drawn_anew(env: WorldModelEnv) -> None:
 
 
 def test_imagine_continues_from_its_own_frames(env: WorldModelEnv) -> None:
-    obs, act = torch.randint(256, (2, N, 3, SIZE, SIZE), dtype=torch.uint8), torch.randint(4, (2, N + 1))
-    sampler = DiffusionSampler(env.denoiser, DiffusionSamplerConfig(1))
+    starts, act = env.draw_starts(2), torch.randint(4, (2, 1))
+    sampler = DiffusionSampler(env.denoiser, config().diffusion_sampler)
     torch.manual_seed(0)
-    frames = imagine(sampler, obs, act)
+    frames = env.imagine(starts, act)
     torch.manual_seed(0)
-    first, _ = sampler.sample(to_unit_range(obs), act[:, :N])
-    history = torch.cat((to_unit_range(obs[:, 1:]), to_unit_range(to_bytes(first))[:, None]), dim=1)
-    second, _ = sampler.sample(history, act[:, 1:])
+    first, _ = sampler.sample(to_unit_range(starts.obs), starts.act)
+    history = torch.cat((to_unit_range(starts.obs[:, 1:]), to_unit_range(to_bytes(first))[:, None]), dim=1)
+    second, _ = sampler.sample(history, torch.cat((starts.act[:, 1:], act), dim=1))
     assert torch.equal(frames, torch.stack((to_bytes(first), to_bytes(second)), dim=1))

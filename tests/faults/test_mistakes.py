@@ -3,13 +3,16 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+import main
 import runs
 from conftest import PROJECT
+from run.door import explain
 
 pytestmark = pytest.mark.slow
 
@@ -17,10 +20,29 @@ pytestmark = pytest.mark.slow
 def complaint(result: subprocess.CompletedProcess[str]) -> str:
     """The one line on standard error."""
     assert result.returncode == 2, result.stdout + result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, result.stderr
+    return one_line(result.stderr)
+
+
+def one_line(words: str) -> str:
+    lines = [line for line in words.splitlines() if line.strip()]
+    assert len(lines) == 1, words
     assert lines[0].startswith("error: ")
     return lines[0]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable[..., str]:
+    """Train by the command line of a user, in this process, which saves its start; returns what it complains of."""
+
+    def call(folder: Path, *overrides: str, game: list[str] = runs.BREAKOUT) -> str:
+        settings = [*game, *runs.SMALL_NETWORKS, *runs.SHORT_SCHEDULE, *overrides, f"hydra.run.dir={folder}"]
+        monkeypatch.setattr(sys, "argv", ["main.py", *settings])
+        capfd.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            sys.exit(explain(main.main, main.NOTHING_YET))
+        return one_line(capfd.readouterr().err)
+
+    return call
 
 
 @pytest.mark.parametrize(
@@ -37,7 +59,7 @@ def complaint(result: subprocess.CompletedProcess[str]) -> str:
         ("collection.train.first_epoch.min=50", "first_epoch.min=50 is larger than its max=40"),
         ("evaluation.every=0", "evaluation.every=0 must be at least 1"),
         ("world_model_env.num_batches_to_preload=3", "num_batches_to_preload=3 is too few"),
-        ("agent.denoiser._target_=os.system", "_target_: os.system is not allowed"),
+        ("agent.denoiser._target_=os.system", "agent.denoiser._target_: os.system is not allowed"),
         ("wandb.mode=on", "wandb.mode=on is unknown"),
         ("static_dataset.path=nowhere", "There is no data set"),
         ("initialization.path_to_ckpt=nowhere.pt", "There is no file"),
@@ -45,16 +67,16 @@ def complaint(result: subprocess.CompletedProcess[str]) -> str:
         ("not an override", "not an override"),
     ],
 )
-def test_bad_settings(tmp_path: Path, override: str, words: str) -> None:
-    assert words in complaint(runs.train(tmp_path / "run", override))
+def test_bad_settings(tmp_path: Path, call: Callable[..., str], override: str, words: str) -> None:
+    assert words in call(tmp_path / "run", override)
 
 
-def test_no_gpu(tmp_path: Path) -> None:
+def test_no_gpu(tmp_path: Path, call: Callable[..., str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     for name in ("cuda:0", "all"):
-        result = runs.train(tmp_path / "run", f"common.device={name}")
-        assert f"common.device={name}, but PyTorch sees no CUDA GPU here" in complaint(result)
+        words = call(tmp_path / "run", f"common.device={name}")
+        assert f"common.device={name}, but PyTorch sees no CUDA GPU here" in words
 
 
 def test_too_small_a_gpu_number(tmp_path: Path) -> None:
@@ -64,27 +86,27 @@ def test_too_small_a_gpu_number(tmp_path: Path) -> None:
 
 
 def test_gym_without_id(tmp_path: Path) -> None:
+    """From a process of its own, as users call it."""
     result = runs.train(tmp_path / "run", game=["env=gym"])
     assert "env.train.id" in complaint(result)
 
 
-def test_foreign_checkpoint(tmp_path: Path) -> None:
+def test_foreign_checkpoint(tmp_path: Path, call: Callable[..., str]) -> None:
     path = tmp_path / "agent.pt"
     torch.save({"denoiser.other": torch.zeros(1)}, path)
-    words = complaint(runs.train(tmp_path / "run", f"initialization.path_to_ckpt={path}"))
+    words = call(tmp_path / "run", f"initialization.path_to_ckpt={path}")
     assert "does not fit this agent: it lacks denoiser." in words
     torch.save({"rew_end_model.other": torch.zeros(1)}, path)
-    words = complaint(runs.train(tmp_path / "run2", f"initialization.path_to_ckpt={path}"))
+    words = call(tmp_path / "run2", f"initialization.path_to_ckpt={path}")
     assert "has no weights of the denoiser" in words
     path.write_text("not a checkpoint")
-    words = complaint(runs.train(tmp_path / "run3", f"initialization.path_to_ckpt={path}"))
+    words = call(tmp_path / "run3", f"initialization.path_to_ckpt={path}")
     assert "is damaged" in words or "is refused" in words
 
 
-def test_empty_static_dataset(tmp_path: Path) -> None:
+def test_empty_static_dataset(tmp_path: Path, call: Callable[..., str]) -> None:
     (tmp_path / "data" / "train").mkdir(parents=True)
-    words = complaint(runs.train(tmp_path / "run", f"static_dataset.path={tmp_path / 'data'}"))
-    assert "is empty" in words
+    assert "is empty" in call(tmp_path / "run", f"static_dataset.path={tmp_path / 'data'}")
 
 
 def test_resume_without_a_run(tmp_path: Path) -> None:
@@ -101,8 +123,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_folder_in_use(finished: Path) -> None:
-    assert "already holds a run. Resume it with" in complaint(runs.train(finished))
+def test_folder_in_use(finished: Path, call: Callable[..., str]) -> None:
+    assert "already holds a run. Resume it with" in call(finished)
 
 
 def test_damaged_state(finished: Path, tmp_path: Path) -> None:
@@ -123,7 +145,7 @@ def test_damaged_episode(finished: Path, tmp_path: Path) -> None:
 
 
 def unfinish(folder: Path) -> None:
-    """Let a finished run take itself for one that has an epoch to go."""
+    """Change a finished run so that it has one more epoch to train."""
     path = folder / "checkpoints" / "state.pt"
     state = torch.load(path, weights_only=False)
     state["progress"]["is_finished"] = False
@@ -131,7 +153,7 @@ def unfinish(folder: Path) -> None:
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    """A file size limit is the full disk that every machine can have; the run can go on when there is room."""
+    """A file size limit stands in for a full disk; the run can be resumed once there is space."""
     alone, folder = tmp_path / "alone", tmp_path / "run"
     assert runs.train(alone).returncode == 0
     settings = [*runs.BREAKOUT, *runs.SMALL_NETWORKS, *runs.SHORT_SCHEDULE, f"hydra.run.dir={folder}"]

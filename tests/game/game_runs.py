@@ -1,23 +1,31 @@
 """Small run folders to play in, and a player made of posted key events."""
 
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pygame
+import pytest
 import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
-from agent import Agent
-from data import Dataset
-from envs import make_env
+from algorithms import read_settings
+from algorithms.diamond.agent import DiamondAgent, fit_to_data
+from algorithms.diamond.config import DiamondConfig
+from algorithms.diamond.policy import ActorCriticPolicy
+from data import Actions, Dataset, Episode, Spaces
+from envs import frame_shape, make_env
 from game.painter import Painter, to_array
 from game.view import Playable, View
 from game.window import Window
+from play import main
 from rl.collector import Collector
 from run.folder import RunFolder
 from run.interrupt import Interrupts
-from training.config import TrainerConfig
 from training_helpers import CPU, compose
 
 EPOCHS = (1, 3)
@@ -26,24 +34,62 @@ EPOCHS = (1, 3)
 def make_run(path: Path, *overrides: str, steps: dict[str, int] | None = None) -> RunFolder:
     """A run of small untrained networks on 16×16 Breakout, with weights of two epochs and real episodes."""
     config = compose(*overrides)
-    folder, typed = RunFolder.create(path, config), TrainerConfig.from_yaml(config)
-    torch.manual_seed(0)
-    agent = Agent(typed.build_agent_config(4))
-    for parameter in agent.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
+    folder, (_, typed) = RunFolder.create(path, config), read_settings(config)
+    agent = make_agent(typed, Actions("numbered", 4), 0.1)
     for epoch in EPOCHS:
         agent.save(folder.agent_version(epoch))
     agent.save(folder.best_agent)
     for split, count in ({"train": 60, "test": 60} if steps is None else steps).items():
-        env_config = typed.env_train if split == "train" else typed.env_test
-        dataset = Dataset(folder.dataset(split))
-        collector = Collector(make_env(env_config, 1, 0, CPU), agent.actor_critic, dataset.add_episode, 1.0)
+        dataset, env = Dataset(folder.dataset(split)), make_env(getattr(typed.env, split), 1, 0, CPU)
+        collector = Collector(env, ActorCriticPolicy(agent.actor_critic), dataset.add_episode, 1.0)
         collector.begin()
         for _ in range(count):
             collector.step()
         collector.store_unfinished()
         dataset.save_info()
     return folder
+
+
+def make_agent(config: DiamondConfig, actions: Actions, scale: float) -> DiamondAgent:
+    """Untrained networks, with so much randomness in all of their weights that there is something to see."""
+    torch.manual_seed(0)
+    agent = DiamondAgent(fit_to_data(config.agent, Spaces(frame_shape(config.env.train), actions)))
+    for parameter in agent.parameters():
+        parameter.data += scale * torch.randn_like(parameter)
+    return agent
+
+
+def copy_run(run: RunFolder, path: Path) -> RunFolder:
+    """A run folder with the same settings, weights and data."""
+    shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("src", "scripts"))
+    return RunFolder(path)
+
+
+def mark_data(path: Path, frame: tuple[int, int, int], acts: Callable[[int, Tensor], Tensor]) -> Dataset:
+    """Episodes of some lengths, whose frames tell by brightness which they are: see `read_mark`.
+
+    `acts(number, steps)` are the actions at these steps of an episode.
+    """
+    dataset = Dataset(path)
+    for number, length in enumerate((9, 3, 12, 7)):
+        steps, flags = torch.arange(length), torch.zeros(length, dtype=torch.uint8)
+        obs = torch.zeros(length, *frame, dtype=torch.uint8)
+        obs[:, :, : frame[1] // 2] = 60 * number
+        obs[:, :, frame[1] // 2 :] = 20 * steps[:, None, None, None]
+        dataset.add_episode(Episode(obs, acts(number, steps), flags.float(), flags, flags))
+    dataset.save_info()
+    return dataset
+
+
+def read_mark(frame: Tensor) -> tuple[int, int]:
+    """Episode and step of a marked frame (c, h, w); an assertion fails where it is no such frame."""
+    half = frame.size(1) // 2
+    upper, lower = frame[:, :half].unique(), frame[:, half:].unique()
+    assert upper.numel() == lower.numel() == 1
+    number, step = int(upper) / 60, int(lower) / 20
+    assert number.is_integer()
+    assert step.is_integer()
+    return int(number), int(step)
 
 
 def write_published_layout(path: Path, folder: RunFolder) -> None:
@@ -60,7 +106,7 @@ class Player:
     """Stands between the window and what is played, and posts the next key events at each tick.
 
     A script is a list with the events of each tick: `"m"` is a key that goes down and up, `"+a"` and `"-a"` one that
-    goes down or up, `None` nothing. Behind its end, the window is closed.
+    goes down or up, `None` nothing. After its end, the window is closed.
     """
 
     def __init__(self, playable: Playable, script: list[str | Callable[[], None] | None]) -> None:
@@ -123,3 +169,19 @@ def fields(view: View) -> dict[str, str]:
     """What the header says: values by their labels, and the two without a label as `world` and `who`."""
     unlabelled = iter(("world", "who"))
     return {field.label or next(unlabelled): field.value for field in view.fields}
+
+
+def call_door(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """`python src/play.py` with these arguments, in this process."""
+    monkeypatch.setattr(sys, "argv", ["play.py", "--device", "cpu", *map(str, arguments)])
+    try:
+        return main()
+    except SystemExit as leaving:
+        return leaving.code
+
+
+def read_film(path: Path) -> np.ndarray:
+    """The frames of a film, uint8 (t, h, w, 3)."""
+    reader = imageio_ffmpeg.read_frames(str(path))
+    width, height = next(reader)["size"]
+    return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])

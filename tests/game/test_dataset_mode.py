@@ -116,7 +116,7 @@ def test_space_plays_and_stops(env: DatasetEnv) -> None:
     ]
     assert shown == ["1", "2", "3", "3", "3", "13", "23", "24"]
     assert not env.is_playing
-    # At the end, it begins again.
+    # At the end, it starts again.
     assert [step.split()[0] for _, _, step in places(env, ["space", None])] == ["1", "2"]
 
 

@@ -10,34 +10,30 @@ import sys
 import time
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 import play
 import runs
+from algorithms import read_settings
 from conftest import PROJECT
-from data import Dataset
+from data import Actions, Dataset, Episode
 from errors import UserError
 from files import load_tensors
+from game.build import action_names
+from game.dataset_env import DatasetEnv, open_datasets
 from game.painter import Painter, to_array
-from game.pretrained import GAMES, REPOSITORY
-from game.source import load_source
-from game_runs import make_run, write_published_layout
+from game.pretrained import GAMES, REPOSITORY, ask_for_game, find_game
+from game.source import Source, find_run, load_source
+from game.view import Field
+from game_runs import call_door, copy_run, make_agent, make_run, read_film, write_published_layout
 from run.folder import RunFolder
+from training_helpers import compose
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """The door itself, in this process."""
-    monkeypatch.setattr(sys, "argv", ["play.py", "--device", "cpu", *map(str, arguments)])
-    try:
-        return play.main()
-    except SystemExit as leaving:
-        return leaving.code
 
 
 def complaint(capfd: pytest.CaptureFixture, code: int) -> str:
@@ -49,12 +45,6 @@ def complaint(capfd: pytest.CaptureFixture, code: int) -> str:
     return lines[0]
 
 
-def read_film(path: Path) -> np.ndarray:
-    reader = imageio_ffmpeg.read_frames(str(path))
-    width, height = next(reader)["size"]
-    return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
-
-
 @pytest.mark.parametrize("controller", ["policy", "random", "replay"])
 @pytest.mark.parametrize("env", ["wm", "test", "train"])
 def test_films(
@@ -62,7 +52,7 @@ def test_films(
 ) -> None:
     path = tmp_path / "new" / "film.mp4"
     options = ["--video", path, "--steps", "5", "--controller", controller, "--env", env, "--size", "320"]
-    assert call(monkeypatch, "--run", shared_run.path, *options) == 0
+    assert call_door(monkeypatch, "--run", shared_run.path, *options) == 0
     film = read_film(path)
     assert film.shape[0] == 6
     assert film.shape[2] == 320
@@ -73,10 +63,10 @@ def test_films(
 
 
 def test_film_is_what_the_window_shows(
-    shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    shared_run: RunFolder, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     path = tmp_path / "film.gif"
-    code = call(
+    code = call_door(
         monkeypatch, "-d", "--run", shared_run.path, "--video", path, "--steps", "3", "--size", "160", "--fps", "10"
     )
     assert code == 0
@@ -86,12 +76,7 @@ def test_film_is_what_the_window_shows(
     film = Image.open(path)
     assert film.n_frames == 4
     assert film.info["duration"] == 100
-    from game.build import action_names
-    from game.dataset_env import DatasetEnv, open_datasets
-    from game.view import Field
-
-    source = load_source(shared_run.path, None, False)
-    env = DatasetEnv(open_datasets(source.datasets), action_names(source.env_train))
+    env = DatasetEnv(open_datasets(source.datasets), action_names(source.config.env.train))
     film.seek(2)
     env.step = 2
     shown = to_array(Painter(160).paint(env.view(), Field("fps", "10", 13)))
@@ -102,7 +87,7 @@ def test_film_is_what_the_window_shows(
 def test_recording_with_a_film(shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
     shutil.copytree(shared_run.path, tmp_path / "run")
     options = ["-r", "--controller", "random", "--env", "test", "--video", tmp_path / "a.mp4", "--steps", "7"]
-    assert call(monkeypatch, "--run", tmp_path / "run", *options) == 0
+    assert call_door(monkeypatch, "--run", tmp_path / "run", *options) == 0
     assert Dataset.open(tmp_path / "run" / "dataset" / "rec_test_random").num_steps == 7
     assert "rec_test_random holds 1 episode" in capfd.readouterr().out
 
@@ -111,7 +96,7 @@ def test_seed_decides_what_happens(shared_run: RunFolder, tmp_path: Path, monkey
     films = []
     for number, seed in enumerate((5, 5, 6)):
         path = tmp_path / f"{number}.mp4"
-        code = call(
+        code = call_door(
             monkeypatch, "--run", shared_run.path, "--video", path, "--steps", "6", "--size", "64", "--seed", seed
         )
         assert code == 0
@@ -120,7 +105,7 @@ def test_seed_decides_what_happens(shared_run: RunFolder, tmp_path: Path, monkey
 
 
 def test_benchmark(shared_run: RunFolder, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
-    assert call(monkeypatch, "--run", shared_run.path, "--benchmark", "4", "--precision", "fp32") == 0
+    assert call_door(monkeypatch, "--run", shared_run.path, "--benchmark", "4", "--precision", "fp32") == 0
     out = capfd.readouterr().out
     for words in ("world model: ", "real (test): ", "real (train): ", " frames per second, "):
         assert words in out
@@ -132,40 +117,46 @@ def test_benchmark(shared_run: RunFolder, monkeypatch: pytest.MonkeyPatch, capfd
 
 @pytest.mark.slow
 def test_without_a_compiler(shared_run: RunFolder, tmp_path: Path) -> None:
-    """One line, and playing goes on."""
+    """One line, and playing continues."""
     command = [sys.executable, PROJECT / "src" / "play.py", "--run", shared_run.path, "--benchmark", "1", "--compile"]
     nothing = {"CXX": str(tmp_path / "no-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     result = runs.run([*command, "--device", "cpu"], **nothing)
     assert result.returncode == 0, result.stderr
     warnings = [line for line in result.stderr.splitlines() if "warning" in line.lower()]
     assert len(warnings) == 1
-    assert warnings[0].startswith("warning: networks are not compiled, and slower for it: ")
+    assert warnings[0].startswith("warning: networks are not compiled, and therefore slower: ")
     assert "world model: " in result.stdout
 
 
-def test_finding_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+def test_finding_the_run(
+    shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
     def film(*arguments: str | Path) -> str:
-        assert call(monkeypatch, "--benchmark", "1", *arguments) == 0
+        assert call_door(monkeypatch, "--video", tmp_path / "a.gif", "--steps", "1", *arguments) == 0
         return capfd.readouterr().out
 
-    older, newer = [make_run(tmp_path / "outputs" / "2026-01-01" / name).path for name in ("10-00-00", "12-00-00")]
+    outputs = tmp_path / "outputs"
+    older, newer = [copy_run(shared_run, outputs / "2026-01-01" / name).path for name in ("10-00-00", "12-00-00")]
     for age, folder in ((300, older), (200, newer)):
         os.utime(folder / "config" / "trainer.yaml", times=(time.time() - age,) * 2)
     monkeypatch.chdir(tmp_path)
-    assert f"Newest run: {newer}" in film()
+    shown = film()
+    assert f"Newest run: {newer}" in shown
+    assert f"Playing {newer} (agent_epoch_00003, cpu)" in shown
+    assert find_run(older, needs_weights=True) == older
     monkeypatch.chdir(older / "dataset" / "train")
-    assert f"Playing {older} (agent_epoch_00003, cpu)" in film()
-    assert "(agent_epoch_00001, cpu)" in film("--epoch", "1")
+    assert f"Playing {older} (agent_epoch_00001, cpu)" in film("--epoch", "1")
     assert "(best, cpu)" in film("--best")
     assert f"Playing {newer}" in film("--run", newer)
-    by_name = make_run(tmp_path / "outputs" / "by_name").path
+    by_name = copy_run(shared_run, outputs / "by_name").path
+    by_name.joinpath("config", "trainer.yaml").touch()
     monkeypatch.chdir(tmp_path)
-    assert f"Newest run: {by_name}" in film()
+    assert find_run(None, needs_weights=True) == by_name
     shutil.rmtree(by_name)
-    # A run that has no weights yet is passed over.
-    monkeypatch.chdir(tmp_path)
+    # A run that has no weights yet is passed over, unless nobody asks for them.
     shutil.rmtree(newer / "checkpoints")
-    assert f"Newest run: {older}" in film()
+    assert find_run(None, needs_weights=True) == older
+    assert find_run(None, needs_weights=False) == newer
 
 
 def test_run_folders_of_the_published_layout(
@@ -175,15 +166,16 @@ def test_run_folders_of_the_published_layout(
     write_published_layout(published, shared_run)
     for name in ("checkpoints", "dataset"):
         shutil.copytree(shared_run.path / name, published / name)
-    assert load_source(published, None, False).env_train.size == 16
+    assert load_source(published, None, False).config.env.train.size == 16
     recorded = tmp_path / "recorded"
     shutil.copytree(reference_dir / "run", recorded)
     for folder in (published, recorded):
-        assert call(monkeypatch, "--run", folder, "--benchmark", "2") == 0
-        assert call(monkeypatch, "--run", folder, "-d", "--video", tmp_path / "d.mp4", "--steps", "2") == 0
+        film = ["--video", tmp_path / "a.mp4", "--steps", "2", "world_model_env.num_batches_to_preload=2"]
+        assert call_door(monkeypatch, "--run", folder, "--env", "wm", *film) == 0
+        assert call_door(monkeypatch, "--run", folder, "-d", "--video", tmp_path / "d.mp4", "--steps", "2") == 0
     assert "Data sets: train (11 episodes), test (2 episodes)" in capfd.readouterr().out
     sizes = json.loads((recorded / "agent_config.json").read_text())["denoiser"]["inner_model"]
-    inner_model = load_source(recorded, None, False).agent.denoiser.config.inner_model
+    inner_model = load_source(recorded, None, False).config.agent.denoiser.inner_model
     assert list(inner_model.channels) == sizes["channels"]
     assert inner_model.cond_channels == sizes["cond_channels"]
 
@@ -219,25 +211,30 @@ def offline(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(play, "PROJECT", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["Breakout", "breakout", "BreakoutNoFrameskip-v4", "8"])
+@pytest.mark.parametrize(
+    ("game", "names"),
+    [("Breakout", ["Breakout", "breakout", "BreakoutNoFrameskip-v4", " 8"]), ("csgo", ["csgo", "CSGO", "27"])],
+)
+def test_names_of_games(game: str, names: list[str]) -> None:
+    assert [find_game(name) for name in names] == [game] * len(names)
+
+
 def test_pretrained(
-    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, name: str
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     folder = tmp_path / "outputs" / "pretrained" / "Breakout"
     # Starts that are there are not collected again.
     dataset = Dataset(folder / "dataset" / "play_Breakout")
     dataset.add_episode(make_episode())
     dataset.save_info()
-    options = ["--video", tmp_path / "a.mp4", "--steps", "2", "-r"]
-    assert call(monkeypatch, "--pretrained", name, *options) == 0
+    options = ["--video", tmp_path / "a.mp4", "--steps", "2", "-r", "world_model_env.num_batches_to_preload=3"]
+    assert call_door(monkeypatch, "--pretrained", "8", *options) == 0
     assert f"Playing {folder} (Breakout, cpu)" in capfd.readouterr().out
     assert Dataset.open(folder / "dataset" / "rec_wm_π").num_steps in (1, 2)
-    assert call(monkeypatch, "--pretrained", name, "-d", "--video", tmp_path / "b.mp4", "--steps", "1") == 0
+    assert call_door(monkeypatch, "--pretrained", "8", "-d", "--video", tmp_path / "b.mp4", "--steps", "1") == 0
 
 
-def make_episode():
-    from data import Episode
-
+def make_episode() -> Episode:
     zeros = torch.zeros(20)
     return Episode(torch.zeros(20, 3, 64, 64, dtype=torch.uint8), zeros.long(), zeros, zeros.byte(), zeros.byte())
 
@@ -245,8 +242,6 @@ def make_episode():
 def test_pretrained_menu(
     offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    from game.pretrained import ask_for_game
-
     for answer, game in (("8", "Breakout"), ("mspacman", "MsPacman"), ("26", "UpNDown")):
         monkeypatch.setattr("builtins.input", lambda question, answer=answer: answer)
         assert ask_for_game() == game
@@ -260,24 +255,33 @@ def test_pretrained_menu(
 
 def test_pretrained_from_a_local_copy(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
     monkeypatch.setattr(play, "PROJECT", tmp_path)
-    copy = next(hub.glob("*/snapshots/*"))
+    copy = tmp_path / "copy"
+    shutil.copytree(next(hub.glob("*/snapshots/*")), copy)
+    # The same layout with small networks, as a thousand steps are collected.
+    config = compose("env.train.size=64")
+    torch.save(
+        make_agent(read_settings(config)[1], Actions("numbered", 4), 0.1).state_dict(),
+        copy / "atari_100k" / "models" / "Breakout.pt",
+    )
+    OmegaConf.save(config.agent, copy / "atari_100k" / "config" / "agent" / "default.yaml")
     options = ["--env", "test", "--video", tmp_path / "a.mp4", "--steps", "1"]
-    assert call(monkeypatch, "--pretrained", "Breakout", "--local-dir", copy, *options) == 0
+    assert call_door(monkeypatch, "--pretrained", "Breakout", "--local-dir", copy, *options) == 0
     assert "Collecting starts" in capfd.readouterr().err
-    code = call(monkeypatch, "--pretrained", "Pong", "--local-dir", copy, *options)
+    code = call_door(monkeypatch, "--pretrained", "Pong", "--local-dir", copy, *options)
     assert f"{copy} is no copy of {REPOSITORY}: it has no atari_100k/models/Pong.pt" in complaint(capfd, code)
 
 
 def test_pretrained_mistakes(
     offline: None, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    line = complaint(capfd, call(monkeypatch, "--pretrained", "Brakout", "--benchmark", "1"))
+    line = complaint(capfd, call_door(monkeypatch, "--pretrained", "Brakout", "--benchmark", "1"))
     assert "There are no published weights of Brakout" in line
     assert "Did you mean Breakout?" in line
-    line = complaint(capfd, call(monkeypatch, "--pretrained", "Pong", "--benchmark", "1"))
+    line = complaint(capfd, call_door(monkeypatch, "--pretrained", "Pong", "--benchmark", "1"))
     assert "is not in the cache, and the Hugging Face Hub cannot be reached" in line
-    assert "--pretrained stands instead of" in complaint(capfd, call(monkeypatch, "--pretrained", "Pong", "--best"))
-    assert "--local-dir needs --pretrained" in complaint(capfd, call(monkeypatch, "--local-dir", "there"))
+    line = complaint(capfd, call_door(monkeypatch, "--pretrained", "Pong", "--best"))
+    assert "--pretrained cannot be combined with" in line
+    assert "--local-dir needs --pretrained" in complaint(capfd, call_door(monkeypatch, "--local-dir", "there"))
 
 
 def test_configuration_from_the_hub_runs_nothing(
@@ -290,14 +294,14 @@ def test_configuration_from_the_hub_runs_nothing(
     whole, trace = agent.read_text(), tmp_path / "it ran"
     options = ["--pretrained", "Breakout", "--local-dir", copy, "--benchmark", "1"]
     agent.write_text(whole.replace("agent.AgentConfig", "os.system"))
-    assert "_target_: os.system is not allowed" in complaint(capfd, call(monkeypatch, *options))
+    assert "_target_: os.system is not allowed" in complaint(capfd, call_door(monkeypatch, *options))
     agent.write_text(whole.replace("sigma_data: 0.5", f'sigma_data: ${{eval:\'open("{trace}", "w")\'}}'))
-    assert "only arithmetic on numbers is allowed" in complaint(capfd, call(monkeypatch, *options))
+    assert "only arithmetic on numbers is allowed" in complaint(capfd, call_door(monkeypatch, *options))
     assert not trace.exists()
     agent.write_text(whole)
     weights = copy / "atari_100k" / "models" / "Breakout.pt"
     torch.save({"denoiser.weight": Path("a")}, weights)
-    assert f"{weights} is refused" in complaint(capfd, call(monkeypatch, *options))
+    assert f"{weights} is refused" in complaint(capfd, call_door(monkeypatch, *options))
 
 
 @pytest.mark.slow
@@ -327,8 +331,8 @@ def test_no_network_and_no_cache(tmp_path: Path) -> None:
         (["--size", "9000"], "--size 9000 is too large: 8192 at most"),
         (["--seed", "-1"], "argument --seed: "),
         (["--epoch", "1", "--best"], "not allowed with argument"),
-        (["--run", "{run}", "-d", "-r"], "-d only looks"),
-        (["--benchmark", "1", "--video", "a.mp4"], "--benchmark stands without -r and --video"),
+        (["--run", "{run}", "-d", "-r"], "-d cannot be combined with"),
+        (["--benchmark", "1", "--video", "a.mp4"], "--benchmark cannot be combined with -r or --video"),
         (["--run", "{run}", "--video", "{run}.mp4"], "run.mp4 cannot be written: it is a folder"),
         (["--run", "{run}", "--env", "test", "--video", "{run}/config/trainer.yaml/a.mp4"], "/config/trainer.yaml: "),
     ],
@@ -343,24 +347,24 @@ def test_mistakes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shared_run.path.with_suffix(".mp4").mkdir(exist_ok=True)
-    code = call(monkeypatch, *[argument.format(run=shared_run.path) for argument in arguments])
+    code = call_door(monkeypatch, *[argument.format(run=shared_run.path) for argument in arguments])
     assert words in complaint(capfd, code)
 
 
 def test_nothing_to_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
     monkeypatch.setattr("game.source.PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
-    line = complaint(capfd, call(monkeypatch))
+    line = complaint(capfd, call_door(monkeypatch))
     assert f"There is no run in {tmp_path}/outputs" in line
     assert "--pretrained" in line
     folder = make_run(tmp_path / "outputs" / "a" / "b", steps={})
-    line = complaint(capfd, call(monkeypatch, "-d", "--run", folder.path))
+    line = complaint(capfd, call_door(monkeypatch, "-d", "--run", folder.path))
     assert "There is no data set with an episode in this run." in line
     folder.best_agent.unlink()
-    assert "has no checkpoints/best.pt" in complaint(capfd, call(monkeypatch, "--run", folder.path, "--best"))
+    assert "has no checkpoints/best.pt" in complaint(capfd, call_door(monkeypatch, "--run", folder.path, "--best"))
     shutil.rmtree(folder.agent_versions)
-    assert "has no weights yet" in complaint(capfd, call(monkeypatch, "--run", folder.path))
-    assert "Kept: none yet" in complaint(capfd, call(monkeypatch, "--run", folder.path, "--epoch", "5"))
+    assert "has no weights yet" in complaint(capfd, call_door(monkeypatch, "--run", folder.path))
+    assert "Kept: none yet" in complaint(capfd, call_door(monkeypatch, "--run", folder.path, "--epoch", "5"))
 
 
 def test_weights_of_other_networks(
@@ -370,12 +374,22 @@ def test_weights_of_other_networks(
     shutil.copytree(shared_run.path, folder.path)
     weights = load_tensors(folder.agent_version(3))
     torch.save({name: value for name, value in weights.items() if "conv_in" not in name}, folder.agent_version(3))
-    line = complaint(capfd, call(monkeypatch, "--run", folder.path))
+    line = complaint(capfd, call_door(monkeypatch, "--run", folder.path))
     assert f"{folder.agent_version(3)} does not fit this agent: it lacks denoiser.inner_model.conv_in.bias" in line
     torch.save({name: value for name, value in weights.items() if "actor" not in name}, folder.agent_version(3))
-    assert "has no weights of the actor_critic" in complaint(capfd, call(monkeypatch, "--run", folder.path))
+    assert "has no weights of the actor_critic" in complaint(capfd, call_door(monkeypatch, "--run", folder.path))
     folder.agent_version(3).write_bytes(b"no weights")
-    assert "agent_epoch_00003.pt is damaged" in complaint(capfd, call(monkeypatch, "--run", folder.path))
+    assert "agent_epoch_00003.pt is damaged" in complaint(capfd, call_door(monkeypatch, "--run", folder.path))
+
+
+def test_weights_to_start_from_are_not_needed_any_more(
+    shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy_run(shared_run, tmp_path / "run")
+    config = folder.load_config()
+    config.initialization.path_to_ckpt = str(tmp_path / "gone.pt")
+    OmegaConf.save(config, folder.config)
+    assert call_door(monkeypatch, "--run", folder.path, "--video", tmp_path / "a.mp4", "--steps", "1") == 0
 
 
 def test_damaged_settings(
@@ -386,18 +400,19 @@ def test_damaged_settings(
     config = folder / "config" / "trainer.yaml"
     for text, words in (
         ("a: [", f"{config} is not a file of settings: "),
-        ("- a", f"{config} is not a file of settings: it holds no names"),
+        ("- a", f"{config} is not a file of settings: it holds no mapping of names to values"),
         ("a: 1", f"{config} has no section agent"),
     ):
         config.write_text(text)
-        assert words in complaint(capfd, call(monkeypatch, "--run", folder))
+        assert words in complaint(capfd, call_door(monkeypatch, "--run", folder))
     published = tmp_path / "published"
     shutil.copytree(reference_dir / "run", published)
     for text in ("[]", "{", '{"denoiser": 3}'):
         (published / "agent_config.json").write_text(text)
-        assert "agent_config.json cannot be read: " in complaint(capfd, call(monkeypatch, "--run", published))
+        assert "agent_config.json cannot be read: " in complaint(capfd, call_door(monkeypatch, "--run", published))
 
 
+@pytest.mark.slow
 def test_a_run_plays_with_its_own_copy_of_the_code(shared_run: RunFolder, reference_dir: Path, tmp_path: Path) -> None:
     command = [sys.executable, shared_run.path / "src" / "play.py", "--benchmark", "1"]
     assert "world model: " in runs.run([*command, "--run", reference_dir / "run"]).stdout
@@ -409,10 +424,10 @@ def test_a_run_on_data_from_elsewhere(
 ) -> None:
     for static in (shared_run.path, shared_run.dataset("train")):
         folder = make_run(tmp_path / static.name, f"static_dataset.path={static}", steps={})
-        assert call(monkeypatch, "--run", folder.path, "-d", "--video", tmp_path / "a.mp4", "--steps", "2") == 0
+        assert call_door(monkeypatch, "--run", folder.path, "-d", "--video", tmp_path / "a.mp4", "--steps", "2") == 0
         assert "Data sets: train (" in capfd.readouterr().out
-        # Its starts are those of that data: nothing is collected.
-        assert call(monkeypatch, "--run", folder.path, "--benchmark", "1") == 0
+        # It starts from that data: nothing is collected.
+        assert call_door(monkeypatch, "--run", folder.path, "--video", tmp_path / "a.mp4", "--steps", "1") == 0
         assert "Collecting starts" not in capfd.readouterr().err
 
 

@@ -5,17 +5,28 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pygame
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from data import Dataset
+from algorithms import read_settings
+from algorithms.diamond.policy import ActorCriticPolicy
+from data import Dataset, Segments, StoredReplay
+from envs import AtariConfig, make_env
 from game.build import PlayConfig, build_play_env
+from game.keys import ActionKeys
+from game.moment import Place
+from game.painter import Painter
 from game.play_env import PlayEnv
-from game.source import load_source
+from game.source import Source, load_source
 from game.view import number
-from game_runs import CPU, fields, play
+from game.window import Window
+from game_runs import CPU, Player, fields, make_run, play, read_mark
+from models.actor_critic import ActorCritic, ActorCriticConfig
 from run.folder import RunFolder
+from run.interrupt import Interrupts
 
 HORIZON = 6
 
@@ -27,25 +38,29 @@ def folder(shared_run: RunFolder, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def make(folder: Path, **settings: object) -> PlayEnv:
+def make(run: Source | Path, **settings: object) -> PlayEnv:
     torch.manual_seed(1)
     config = PlayConfig(**{"horizon": HORIZON, "seed": 3, "precision": "fp32", **settings})
-    return build_play_env(load_source(folder, None, False), config, CPU)
+    return build_play_env(load_source(run, None, False) if isinstance(run, Path) else run, config, CPU)
 
 
-def world_model_never_ends(env: PlayEnv) -> None:
-    """Let the imagined episode end at the horizon only."""
-    end_bias = env.worlds[0].env.rew_end_model.head[2].weight
-    end_bias.data[3:] = 0
-    end_bias.data[4] -= 100 * env.worlds[0].env.rew_end_model.head[0].bias.sign()
-    env.worlds[0].env.rew_end_model.head[0].bias.data *= 100
+def reach_step(env: PlayEnv, step: int) -> list[torch.Tensor]:
+    """Play until an episode is not over at that step: an untrained world ends most of them earlier.
+
+    Returns the frames of that episode.
+    """
+    frames = [env.now.obs[0]]
+    while env.now.step < step or env.now.is_last:
+        env.step()
+        frames = [*frames, env.now.obs[0]] if env.now.step > 0 else [env.now.obs[0]]
+    return frames
 
 
-def test_header_and_picture(shared_run: RunFolder) -> None:
-    env = make(shared_run.path)
-    world_model_never_ends(env)
-    player = play(env, [None, None])
-    shown = fields(player.views[1])
+def test_header_and_picture(source: Source) -> None:
+    env = make(source)
+    reach_step(env, 1)
+    player = play(env, [None, "."])
+    shown = fields(player.views[0])
     assert shown["world"] == "world model"
     assert shown["who"] == "policy"
     assert shown["step"] == "2"
@@ -68,17 +83,17 @@ def test_header_and_picture(shared_run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(("size", "scale"), [(16, 1), (100, 6), (320, 20), (639, 39), (640, 40)])
-def test_size_is_the_largest_multiple_that_fits(shared_run: RunFolder, size: int, scale: int) -> None:
-    player = play(make(shared_run.path), [None], size, has_header=False)
+def test_size_is_the_largest_multiple_that_fits(source: Source, size: int, scale: int) -> None:
+    player = play(make(source), [None], size, has_header=False)
     height, width = player.screens[-1].shape[:2]
     assert height == 16 * scale
     assert width == max(320, 16 * scale)
 
 
 @pytest.mark.parametrize("size", [320, 640])
-def test_nothing_of_the_header_is_cut_off(shared_run: RunFolder, size: int) -> None:
+def test_nothing_of_the_header_is_cut_off(source: Source, size: int) -> None:
     """The header's last columns and the line above the frame stay background, whatever the values."""
-    env = make(shared_run.path)
+    env = make(source)
     for _ in range(3):
         env.step()
     env.now = replace(env.now, step=49, total=-123.456789, rew=-1.23456789, value=-2 / 3, act=2)
@@ -91,15 +106,15 @@ def test_nothing_of_the_header_is_cut_off(shared_run: RunFolder, size: int) -> N
     assert (header[:3] == (22, 22, 27)).all()
 
 
-def test_return_resets(shared_run: RunFolder) -> None:
-    env = make(shared_run.path, env="test")
+def test_return_resets(source: Source) -> None:
+    env = make(source, env="test")
     player = play(env, [None, None, "return", None])
     steps = [fields(view)["step"] for view in player.views]
     assert steps == ["1", "2", "1", "2"]
 
 
-def test_m_switches_the_controller_and_keys_act(shared_run: RunFolder) -> None:
-    env = make(shared_run.path, env="test")
+def test_m_switches_the_controller_and_keys_act(source: Source) -> None:
+    env = make(source, env="test")
     script = ["m", "+d", "+space", "-d", "-space", None, "m", None]
     player = play(env, script)
     shown = [(fields(view)["who"], fields(view)["action"]) for view in player.views]
@@ -107,51 +122,51 @@ def test_m_switches_the_controller_and_keys_act(shared_run: RunFolder) -> None:
     assert [who for who, _ in shown] == ["human"] * 6 + ["policy"] * 2
 
 
-def test_a_short_tap_counts_for_one_step(shared_run: RunFolder) -> None:
-    player = play(make(shared_run.path, env="test", controller="human"), ["a", None])
+def test_a_short_tap_counts_for_one_step(source: Source) -> None:
+    player = play(make(source, env="test", controller="human"), ["a", None])
     assert [fields(view)["action"] for view in player.views] == ["LEFT", "NOOP"]
 
 
-def test_keys_are_let_go_when_the_window_loses_the_focus(shared_run: RunFolder) -> None:
+def test_keys_are_let_go_when_the_window_loses_the_focus(source: Source) -> None:
     def leave() -> None:
         pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
 
-    player = play(make(shared_run.path, env="test", controller="human"), ["+a", None, leave])
+    player = play(make(source, env="test", controller="human"), ["+a", None, leave])
     assert [fields(view)["action"] for view in player.views] == ["LEFT", "LEFT", "NOOP"]
 
 
 def test_chords_of_a_game_with_eighteen_actions() -> None:
-    from envs import AtariConfig, make_env
-    from game.keys import ActionKeys
-    from game.play_env import World
-    from models.actor_critic import ActorCritic, ActorCriticConfig
-
     real = make_env(AtariConfig("SeaquestNoFrameskip-v4", 16), 1, 0, CPU)
-    policy = ActorCritic(ActorCriticConfig(8, 3, 16, (8,), (1,), real.num_actions))
-    env = PlayEnv([World("test", "real (test)", real)], policy, ActionKeys(real.action_names), "human")
+    policy = ActorCriticPolicy(ActorCritic(ActorCriticConfig(8, 3, 16, (8,), (1,), real.num_actions)))
+    env = PlayEnv([Place("test", "real (test)", real)], policy, ActionKeys(real.action_names), "human")
     player = play(env, ["+w", "+a", "+space", "-w", "-a"])
     actions = [fields(view)["action"] for view in player.views]
     assert actions[:5] == ["UP", "UPLEFT", "UPLEFTFIRE", "LEFTFIRE", "FIRE"]
 
 
-def test_horizon(shared_run: RunFolder) -> None:
-    env = make(shared_run.path, horizon=2)
-    world_model_never_ends(env)
+def test_horizon(source: Source) -> None:
+    env = make(source, horizon=2)
     player = play(env, ["up", "up", "down", None])
     assert [fields(view)["horizon"] for view in player.views] == ["3", "4", "3", "3"]
-    env = make(shared_run.path, horizon=3)
-    world_model_never_ends(env)
-    player = play(env, [None] * 9)
-    shown = [(fields(view)["step"], fields(view)["trunc"]) for view in player.views]
-    # The last frame stays for a moment, then the next start is shown.
-    episode = [("1", "no"), ("2", "no"), ("3", "yes"), ("0", "no")]
-    assert shown == [*episode, *episode, ("1", "no")]
     play(env, ["down"] * 6)
     assert env.worlds[0].env.horizon == 1
 
 
-def test_environments(shared_run: RunFolder) -> None:
-    env = make(shared_run.path)
+def test_episodes_end_at_the_horizon_at_the_latest(source: Source) -> None:
+    player = play(make(source, horizon=3), [None] * 60)
+    shown = [fields(view) for view in player.views]
+    steps, ends, truncs = [[each[name] for each in shown] for name in ("step", "end", "trunc")]
+    assert set(steps) == {"0", "1", "2", "3"}
+    assert truncs == ["yes" if step == "3" else "no" for step in steps]
+    assert "yes" in ends
+    for place in range(len(shown) - 1):
+        # The last frame stays for a moment, then the next start is shown.
+        is_last = "yes" in (ends[place], truncs[place])
+        assert steps[place + 1] == ("0" if is_last else str(int(steps[place]) + 1))
+
+
+def test_environments(source: Source) -> None:
+    env = make(source)
     player = play(env, ["right", "right", "right", "left", "left"])
     shown = [fields(view) for view in player.views]
     order = ["real (test)", "real (train)", "world model", "real (train)", "real (test)"]
@@ -160,8 +175,8 @@ def test_environments(shared_run: RunFolder) -> None:
     assert [each["step"] for each in shown] == ["1"] * 5
 
 
-def test_pause_and_single_steps(shared_run: RunFolder) -> None:
-    env = make(shared_run.path, env="test")
+def test_pause_and_single_steps(source: Source) -> None:
+    env = make(source, env="test")
     player = play(env, [None, ".", None, "e", None, "e", ".", "e", None])
     assert [fields(view)["step"] for view in player.views] == ["1", "1", "1", "2", "2", "3", "4", "5", "6"]
     assert fields(player.views[2])["who"] == "policy (paused)"
@@ -169,54 +184,90 @@ def test_pause_and_single_steps(shared_run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("key", ["escape", "q"])
-def test_leaving(shared_run: RunFolder, key: str) -> None:
-    player = play(make(shared_run.path), [None, key, None, None, None])
+def test_leaving(source: Source, key: str) -> None:
+    player = play(make(source), [None, key, None, None, None])
     assert len(player.views) == 1
 
 
-def test_random_and_replay(shared_run: RunFolder) -> None:
-    env = make(shared_run.path, controller="random", env="test")
+def test_random_actions(source: Source) -> None:
+    env = make(source, controller="random", env="test")
     for _ in range(40):
         env.step()
     assert env.now.step == 40
-    env = make(shared_run.path, controller="replay", horizon=1000)
-    world_model_never_ends(env)
-    drawn, taken = env._drawn, []
-    while env._drawn is drawn:
+
+
+def test_recorded_actions_in_the_real_game(marked_run: RunFolder) -> None:
+    """Whole recordings are replayed there, each from its first action to its last one."""
+    data = Dataset.open(marked_run.dataset("test"))
+    whole = [data.load_episode(episode_id).act.tolist() for episode_id in range(data.num_episodes)]
+    env, seen = make(marked_run.path, controller="replay", env="test"), set()
+    for _ in range(12):
+        episode_id, step = read_mark(env.recording.obs)
+        assert step == 0
+        taken = []
+        while len(taken) < len(whole[episode_id]):
+            env.step()
+            taken.append(env.now.act)
+        assert taken == whole[episode_id]
         env.step()
-        taken.append(env.now.act)
-    # The recorded actions, from the start's last frame to the end; then another start.
-    assert taken[:-1] == drawn.acts.tolist()
-    assert taken[-1] is None
-    assert (env.now.obs[0] == env._drawn.obs[-1]).all()
+        assert env.now.step == 0
+        seen.add(episode_id)
+    assert len(seen) > 1
 
 
-def test_a_recording_can_be_handed_to_after_a_reset_by_a_person(shared_run: RunFolder) -> None:
-    env = make(shared_run.path, controller="replay", env="test")
+def test_a_recording_can_be_handed_to_after_a_reset_by_a_person(source: Source) -> None:
+    env = make(source, controller="replay", env="test")
     for key in ("m", "return", "m"):
         env.press(key)
     env.step()
-    assert env.now.act == int(env._drawn.acts[0])
+    assert env.now.act == int(env.recording.acts[0])
 
 
-def test_imagination_begins_with_the_drawn_starts_in_order(shared_run: RunFolder) -> None:
-    env = make(shared_run.path, horizon=2)
-    for _ in range(25):
-        assert (env.now.obs[0] == env._drawn.obs[-1]).all()
-        while not (env.now.end or env.now.trunc):
+@pytest.mark.parametrize(
+    ("keys", "count"), [([], 40), (["return"], 40), (["m", "return", "return", "m"], 20), (["right", "left"], 10)]
+)
+def test_replay_takes_the_actions_recorded_at_the_start(marked_run: RunFolder, keys: list[str], count: int) -> None:
+    """The start that is shown tells which actions were recorded there, wherever the episode before it was left."""
+    env, data = make(marked_run.path, horizon=5, controller="replay"), Dataset.open(marked_run.dataset("test"))
+    seen, lengths = set(), set()
+    # More episodes than starts are drawn at once.
+    assert count > read_settings(marked_run.load_config())[1].world_model_env.num_batches_to_preload
+    for episode in range(count):
+        origin = read_mark(env.now.obs[0])
+        recorded = data.load_episode(origin[0]).act[origin[1] :]
+        assert (env.recording.obs == env.now.obs[0]).all()
+        assert torch.equal(env.recording.acts, recorded)
+        taken, wanted = [], min(episode % 7, len(recorded))
+        while len(taken) < wanted and not env.now.is_last:
             env.step()
+            taken.append(env.now.act)
+        assert taken == recorded[: len(taken)].tolist()
+        seen.add(origin)
+        lengths.add(len(taken))
+        if (env.now.is_last and not keys) or len(taken) == len(recorded):
+            # The next start follows by itself.
+            env.step()
+        else:
+            for key in keys or ["return"]:
+                env.press(key)
+        assert env.now.step == 0
+    assert len(seen) > count / 4
+    assert len(lengths) > 3
+
+
+def test_the_world_continues_from_the_start_that_is_shown(marked_run: RunFolder) -> None:
+    """What is imagined first follows from the frames before the start, which the same recording holds."""
+    env, data = make(marked_run.path, horizon=2, controller="replay"), Dataset.open(marked_run.dataset("test"))
+    world, nothing = env.world.env, torch.zeros(1, 0, dtype=torch.int64)
+    for _ in range(20):
+        episode_id, step = read_mark(env.now.obs[0])
+        first = step + 1 - world.num_context_steps
+        segments = Segments(np.array([episode_id]), np.array([first]), world.num_context_steps)
+        torch.manual_seed(5)
         env.step()
-
-
-@pytest.mark.parametrize("keys", [["return"], ["right", "left"]])
-def test_starts_stay_in_step_when_a_last_frame_is_left(shared_run: RunFolder, keys: list[str]) -> None:
-    env = make(shared_run.path, horizon=2, controller="replay")
-    for _ in range(6):
-        while not (env.now.end or env.now.trunc):
-            env.step()
-        for key in keys:
-            env.press(key)
-        assert (env.now.obs[0] == env._drawn.obs[-1]).all()
+        torch.manual_seed(5)
+        assert torch.equal(world.imagine(StoredReplay(data).gather(segments), nothing)[:, 0], env.now.obs)
+        env.press("return")
 
 
 def test_numbers_stay_in_their_fields() -> None:
@@ -227,18 +278,18 @@ def test_numbers_stay_in_their_fields() -> None:
     assert number(1.0, 7, "+") == "+1"
 
 
-def test_the_policy_remembers_as_in_training(shared_run: RunFolder) -> None:
+def test_the_policy_remembers_as_in_training(marked_run: RunFolder) -> None:
     """What the header shows of the policy is what it says with the memory of all frames of the episode."""
-    env = make(shared_run.path, horizon=4)
-    world_model_never_ends(env)
-    frames = [*env._drawn.obs[:-1], env.now.obs[0]]
-    for _ in range(3):
-        env.step()
-        frames.append(env.now.obs[0])
-    memory = env.policy.initial_memory(1)
+    env, data = make(marked_run.path, horizon=4), Dataset.open(marked_run.dataset("test"))
+    frames = reach_step(env, 3)
+    episode_id, step = read_mark(env.recording.obs)
+    before = data.load_episode(episode_id).obs[step + 1 - env.world.env.num_context_steps : step]
+    assert len(before) == 1
+    actor_critic = env.policy.actor_critic
+    memory = actor_critic.initial_memory(1)
     with torch.no_grad():
-        for frame in frames:
-            logits, value, memory = env.policy.predict(frame[None], memory)
+        for frame in [*before, *frames]:
+            logits, value, memory = actor_critic.predict(frame[None], memory)
     assert env.now.value == pytest.approx(float(value), abs=1e-5)
     torch.testing.assert_close(torch.tensor(env.now.probs), logits.softmax(-1)[0], atol=1e-5, rtol=0)
 
@@ -270,20 +321,25 @@ def test_recording_across_players_and_worlds(folder: Path) -> None:
 
 def test_finished_episodes_are_stored_at_once(folder: Path) -> None:
     env = make(folder, record=True, horizon=3)
-    world_model_never_ends(env)
-    for _ in range(9):
+    seen: list[tuple[int, bool, bool]] = []
+    for _ in range(40):
         env.step()
-    data = Dataset.open(folder / "dataset" / "rec_wm_π")
-    assert data.lengths == [3, 3]
-    assert data.load_episode(0).trunc.tolist() == [0, 0, 1]
+        if env.now.is_last:
+            seen.append((env.now.step, env.now.end, env.now.trunc))
+            data = Dataset.open(folder / "dataset" / "rec_wm_π")
+            assert data.lengths == [length for length, _, _ in seen]
+    for episode_id, (length, end, trunc) in enumerate(seen):
+        episode = data.load_episode(episode_id)
+        assert episode.end.tolist() == [0] * (length - 1) + [int(end)]
+        assert episode.trunc.tolist() == [0] * (length - 1) + [int(trunc)]
+    assert {trunc for _, _, trunc in seen} == {True, False}
     env.close()
-    # Recordings go on in the same data set.
+    # Later recordings are added to the same data set.
+    lengths = Dataset.open(folder / "dataset" / "rec_wm_π").lengths
     env = make(folder, record=True, horizon=3)
     env.step()
     env.close()
-    lengths = Dataset.open(folder / "dataset" / "rec_wm_π").lengths
-    assert lengths[:3] == [3, 3, 1]
-    assert len(lengths) == 4
+    assert Dataset.open(folder / "dataset" / "rec_wm_π").lengths == [*lengths, 1]
 
 
 @pytest.mark.parametrize("how", ["window", "signal", "error"])
@@ -300,10 +356,6 @@ def test_nothing_recorded_is_lost(folder: Path, how: str) -> None:
         with pytest.raises(MemoryError):
             play(env, [None, None, stop])
     else:
-        from game.window import Window
-        from game_runs import Painter, Player
-        from run.interrupt import Interrupts
-
         pygame.display.init()
         interrupts = Interrupts()
         interrupts.listen()
@@ -320,9 +372,9 @@ def test_what_is_stored_on_request(folder: Path) -> None:
     imagined = Dataset.open(folder / "dataset" / "rec_wm_π").load_episode(0)
     trajectory = imagined.info["denoising_trajectory"]
     assert trajectory.shape == (len(imagined), 2, 3, 16, 16)
-    # The trajectory of a step ends in the frame behind it, and begins with noise.
-    behind = torch.cat((imagined.obs[1:], imagined.info["final_observation"][None]))
-    assert ((trajectory[:, -1].float() + 1) / 2 * 255 - behind.float()).abs().max() <= 1
+    # The trajectory of a step ends in the frame after it, and begins with noise.
+    following = torch.cat((imagined.obs[1:], imagined.info["final_observation"][None]))
+    assert ((trajectory[:, -1].float() + 1) / 2 * 255 - following.float()).abs().max() <= 1
     assert 0.8 < trajectory[:, 0].float().std() < 1.2
     assert "original_obs" not in imagined.info
     real = Dataset.open(folder / "dataset" / "rec_test_π").load_episode(0)
@@ -350,8 +402,6 @@ def test_starts_are_collected_once_and_kept(
 
 
 def test_model_free_runs_have_no_world_model(tmp_path: Path) -> None:
-    from game_runs import make_run
-
     folder = make_run(tmp_path / "run", "training.model_free=true", steps={})
     env = make(folder.path)
     assert [world.name for world in env.worlds] == ["test", "train"]
@@ -360,8 +410,6 @@ def test_model_free_runs_have_no_world_model(tmp_path: Path) -> None:
 def test_a_game_that_is_not_here_can_still_be_imagined(
     shared_run: RunFolder, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    from omegaconf import OmegaConf
-
     folder = tmp_path / "run"
     shutil.copytree(shared_run.path, folder)
     config = OmegaConf.load(folder / "config" / "trainer.yaml")

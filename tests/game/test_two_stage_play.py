@@ -12,8 +12,8 @@ import torch
 from omegaconf import OmegaConf
 
 import recordings
-from agent import Agent
-from data import ActionLayout, Dataset, Episode
+from algorithms import read_settings
+from data import ActionLayout, Actions, Dataset, Episode
 from data.full_frames import FILE_ID
 from envs import RecordedGameConfig
 from errors import UserError
@@ -25,35 +25,29 @@ from game.play_env import PlayEnv
 from game.pretrained import load_pretrained
 from game.source import load_source
 from game.window import Window
-from game_runs import Player, fields, play
+from game_runs import Player, copy_run, fields, make_agent, play
 from preparation.recordings import write_small_copies
 from run.folder import RunFolder
 from run.interrupt import Interrupts
-from training.config import TrainerConfig
 from training_helpers import CPU, compose
 
 NUM_CONDITIONING = 2
+ACTIONS = Actions("multi-hot", recordings.NUM_ACTIONS)
+SCALE = 0.05
+NUM_GAMES, LENGTH = 12, 20
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run with untrained networks of both stages, on recordings that are still there."""
     root = tmp_path_factory.mktemp("two_stage")
-    for number in range(12):
-        recordings.write_hdf5(root / "data" / "full_res" / f"game_{number}.hdf5", 20, seed=number)
+    for number in range(NUM_GAMES):
+        recordings.write_hdf5(root / "data" / "full_res" / f"game_{number}.hdf5", LENGTH, seed=number)
     write_small_copies(root / "data" / "full_res", root / "data" / "low_res", recordings.SMALL_SIZE, None, 2)
     config = compose(game=[*recordings.CSGO, f"static_dataset.path={root / 'data'}"], small=())
     folder = RunFolder.create(root / "run", config)
-    make_agent(config).save(folder.agent_version(1))
+    make_agent(read_settings(config)[1], ACTIONS, SCALE).save(folder.agent_version(1))
     return folder
-
-
-def make_agent(config: OmegaConf) -> Agent:
-    torch.manual_seed(0)
-    agent = Agent(TrainerConfig.from_yaml(config).build_agent_config(recordings.NUM_ACTIONS))
-    for parameter in agent.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    return agent
 
 
 def make(folder: Path, *overrides: str, **settings: object) -> PlayEnv:
@@ -136,7 +130,7 @@ def test_the_pointer_is_caught_only_while_a_person_plays(run: RunFolder) -> None
         # The dummy driver hides the pointer as told; it has none to grab.
         states.append(pygame.mouse.get_visible())
 
-    # An event is handled, and the pointer follows it, one tick behind its posting.
+    # An event is handled, and the pointer follows it, one tick after it was posted.
     script = [None, None, look]
     for key in (".", ".", "m", "m"):
         script += [key, None, look]
@@ -165,7 +159,7 @@ def test_keys_of_the_game_are_no_commands(run: RunFolder) -> None:
     assert env.is_paused
 
 
-def test_it_begins_where_recordings_are_in_both_sizes(run: RunFolder) -> None:
+def test_it_starts_from_recordings_in_both_sizes(run: RunFolder) -> None:
     env = make(run.path, controller="replay")
     assert env.world.env.horizon == 1000
     source = load_source(run.path, None, False)
@@ -175,22 +169,46 @@ def test_it_begins_where_recordings_are_in_both_sizes(run: RunFolder) -> None:
     assert view.preview.shape == (3, *recordings.SMALL_SIZE)
     small = torch.nn.functional.interpolate(view.frame[None].float(), size=recordings.SMALL_SIZE, mode="area")
     assert (small[0] - view.preview.float()).abs().mean() < 8
-    # Actions are those that were recorded, until there are no more.
-    drawn = env._drawn
-    for act in drawn.acts:
-        env.step()
-        assert torch.equal(env.now.act, act)
-    assert env._drawn is drawn
-    env.step()
-    assert env._drawn is not drawn
-    assert env.now.step == 0
+
+
+@pytest.mark.parametrize(("keys", "horizon"), [([], 1000), ([], 2), (["return"], 1000), (["m", "return", "m"], 3)])
+def test_replay_takes_the_actions_recorded_at_the_start(run: RunFolder, keys: list[str], horizon: int) -> None:
+    """Full frame, small frame and actions of every start are of one game and step, until its recording is over."""
+    games = [recordings.play(LENGTH, number) for number in range(NUM_GAMES)]
+    env, seen, lengths = make(run.path, controller="replay", horizon=horizon), set(), set()
+    for episode in range(6 if not keys and horizon > LENGTH else 15):
+        view, acts = env.view(), env.recording.acts.numpy()
+        step = LENGTH - len(acts)
+        shown = view.frame.permute(1, 2, 0).numpy()
+        matches = [
+            number
+            for number, (frames, actions) in enumerate(games)
+            if (actions[step:] == acts).all() and (frames[step] == shown).all()
+        ]
+        assert len(matches) == 1
+        assert torch.equal(view.preview, env.recording.obs)
+        taken = []
+        while len(taken) < min(len(acts), horizon, 2 * episode % 7 if keys else horizon):
+            env.step()
+            taken.append(env.now.act.numpy())
+        assert np.array_equal(np.array(taken).reshape(-1, acts.shape[1]), acts[: len(taken)])
+        seen.add((matches[0], step))
+        lengths.add(len(taken))
+        for key in keys:
+            env.press(key)
+        if not keys:
+            # The horizon is reached, or the recording is over: the next start follows.
+            env.step()
+        assert env.now.step == 0
+    assert len(seen) > 4
+    assert len(lengths) > (2 if horizon > LENGTH else 0)
 
 
 def test_m_hands_over_to_the_recording_and_back(run: RunFolder) -> None:
     env = make(run.path)
     player = play(env, [None, "m", None, "m", None])
     assert [fields(view)["who"] for view in player.views] == ["human", "replay", "replay", "human", "human"]
-    recorded = env._drawn.acts
+    recorded = env.recording.acts
     seen = actions(player)
     assert seen[1:3] == [env.keys.name(recorded[place]) for place in (1, 2)]
 
@@ -220,7 +238,7 @@ def test_the_whole_screen(run: RunFolder) -> None:
 
 
 def test_recordings_hold_multi_hot_actions_and_full_frames(run: RunFolder, tmp_path: Path) -> None:
-    folder = copy_run(run, tmp_path)
+    folder = copy_run(run, tmp_path / "run").path
     env = make(folder, record=True, store_original_obs=True)
     frames = [env.view().frame]
     player = play(env, ["+w", None, "-w", None])
@@ -235,16 +253,6 @@ def test_recordings_hold_multi_hot_actions_and_full_frames(run: RunFolder, tmp_p
     # What was recorded can be looked through.
     browser = DatasetEnv(open_datasets([data.directory]), (), env.keys.layout)
     assert fields(browser.view())["action"] == "w"
-
-
-def copy_run(run: RunFolder, tmp_path: Path) -> Path:
-    folder = tmp_path / "run"
-    (folder / "config").mkdir(parents=True)
-    (folder / "config" / "trainer.yaml").write_text(run.config.read_text())
-    (folder / "checkpoints" / "agent_versions").mkdir(parents=True)
-    weights = folder / "checkpoints" / "agent_versions" / "agent_epoch_00001.pt"
-    weights.write_bytes(run.agent_version(1).read_bytes())
-    return folder
 
 
 def test_samplers_are_chosen_by_name(run: RunFolder) -> None:
@@ -267,8 +275,8 @@ def test_samplers_are_chosen_by_name(run: RunFolder) -> None:
     assert make(run.path, horizon=9).world.env.horizon == 9
 
 
-def test_without_full_size_recordings_it_begins_with_enlarged_frames(run: RunFolder, tmp_path: Path) -> None:
-    folder = copy_run(run, tmp_path)
+def test_without_full_size_recordings_it_starts_with_enlarged_frames(run: RunFolder, tmp_path: Path) -> None:
+    folder = copy_run(run, tmp_path / "run").path
     config = OmegaConf.load(folder / "config" / "trainer.yaml")
     config.static_dataset.path_full_res = str(tmp_path / "gone")
     OmegaConf.save(config, folder / "config" / "trainer.yaml")
@@ -277,20 +285,20 @@ def test_without_full_size_recordings_it_begins_with_enlarged_frames(run: RunFol
     env.step(env.keys.action([]))
     config.static_dataset.path = str(tmp_path / "gone")
     OmegaConf.save(config, folder / "config" / "trainer.yaml")
-    with pytest.raises(UserError, match="has nowhere to begin: no data set of 2 steps, and no spawn folder"):
+    with pytest.raises(UserError, match="has nowhere to start: no data set of 2 steps, and no spawn folder"):
         make(folder)
 
 
 def test_a_layout_for_another_agent_is_refused(run: RunFolder, tmp_path: Path) -> None:
-    folder = copy_run(run, tmp_path)
+    folder = copy_run(run, tmp_path / "run").path
     config = OmegaConf.load(folder / "config" / "trainer.yaml")
     config.env.test.actions.mouse_y = [0]
     OmegaConf.save(config, folder / "config" / "trainer.yaml")
-    with pytest.raises(UserError, match="its actions have 51 entries, those of csgo 37"):
+    with pytest.raises(UserError, match="the agent's actions have 51 entries, but csgo has 37"):
         make(folder)
-    with pytest.raises(UserError, match="--controller policy cannot be had here"):
+    with pytest.raises(UserError, match="--controller policy is not possible"):
         make(run.path, controller="policy")
-    with pytest.raises(UserError, match="--env test cannot be had here: there is wm"):
+    with pytest.raises(UserError, match="--env test does not exist for this run: it has wm"):
         make(run.path, env="test")
 
 
@@ -306,7 +314,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the published repository's layout, with small networks."""
     root = tmp_path_factory.mktemp("hub")
     config = compose(game=[*recordings.CSGO, "static_dataset.path=/nowhere"], small=())
-    agent = make_agent(config)
+    agent = make_agent(read_settings(config)[1], ACTIONS, SCALE)
     for name in ("model", "config/agent", "config/env", "spawn"):
         (root / "csgo" / name).mkdir(parents=True)
     torch.save(dict(agent.state_dict()), root / "csgo" / "model" / "csgo.pt")
@@ -325,10 +333,10 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_published_weights_begin_at_their_spawn_places(hub: Path, tmp_path: Path) -> None:
+def test_published_weights_start_at_their_spawn_places(hub: Path, tmp_path: Path) -> None:
     source = load_pretrained("csgo", hub, tmp_path)
-    assert isinstance(source.env_test, RecordedGameConfig)
-    env = build_play_env(source, PlayConfig(seed=1, precision="fp32"), CPU)
+    assert isinstance(source.config.env.test, RecordedGameConfig)
+    env = build_play_env(source, PlayConfig(seed=1, precision="fp32", controller="replay"), CPU)
     assert isinstance(env.keys, LayoutKeys)
     assert (env.world.env.sampler.config.num_steps_denoising, env.world.env.horizon) == (1, 1000)
     firsts = {number: recordings.play(12, seed=number) for number in range(3)}
@@ -339,21 +347,25 @@ def test_published_weights_begin_at_their_spawn_places(hub: Path, tmp_path: Path
             for number, (frames, _) in firsts.items()
             if (env.view().frame.permute(1, 2, 0).numpy() == frames[NUM_CONDITIONING - 1]).all()
         )
-        # The action that was taken at the last frame, and those behind it.
-        assert (env._drawn.acts.numpy() == firsts[number][1][NUM_CONDITIONING - 1 :]).all()
+        # The action that was taken at the last frame, and those after it.
+        acts = firsts[number][1][NUM_CONDITIONING - 1 :]
+        assert (env.recording.acts.numpy() == acts).all()
+        assert torch.equal(env.recording.obs, env.view().preview)
+        for act in acts[: len(seen)]:
+            env.step()
+            assert (env.now.act.numpy() == act).all()
         seen.add(number)
         env.reset()
     assert seen == {0, 1, 2}
     quality = load_pretrained("csgo", hub, tmp_path, ["world_model_env=higher_quality"])
-    assert quality.world_model_env.diffusion_sampler_upsampling.num_steps_denoising == 10
+    assert quality.config.world_model_env.diffusion_sampler_upsampling.num_steps_denoising == 10
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-@pytest.mark.parametrize("name", ["csgo", "CSGO", "27"])
 def test_published_weights_from_the_cache_by_the_door(
-    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, name: str
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     """What a download leaves, without network: a film of what recorded players did."""
     from huggingface_hub import constants
@@ -369,7 +381,7 @@ def test_published_weights_from_the_cache_by_the_door(
     monkeypatch.setattr(door, "PROJECT", tmp_path)
 
     def call(*arguments: str) -> int:
-        monkeypatch.setattr("sys.argv", ["play.py", "--device", "cpu", "--pretrained", name, *arguments])
+        monkeypatch.setattr("sys.argv", ["play.py", "--device", "cpu", "--pretrained", "CSGO", *arguments])
         return door.main()
 
     film = tmp_path / "film.mp4"
@@ -384,7 +396,7 @@ def test_published_weights_from_the_cache_by_the_door(
     assert "nonsense" in capfd.readouterr().err
     with pytest.raises(SystemExit):
         call("-d", "--video", str(film), "world_model_env=fast")
-    assert "it stands without -r, --benchmark and settings of imagination" in capfd.readouterr().err
+    assert "-d cannot be combined with -r, --benchmark or settings of imagination" in capfd.readouterr().err
 
 
 def test_damaged_spawn_places_and_missing_files(hub: Path, tmp_path: Path) -> None:
@@ -399,7 +411,7 @@ def test_damaged_spawn_places_and_missing_files(hub: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"act.npy cannot be read: Object arrays cannot be loaded"):
         build_play_env(load_pretrained("csgo", root, tmp_path), PlayConfig(seed=1), CPU)
     shutil.rmtree(root / "csgo" / "spawn")
-    with pytest.raises(UserError, match="There is nowhere to begin"):
+    with pytest.raises(UserError, match="There is nowhere to start"):
         build_play_env(load_pretrained("csgo", root, tmp_path), PlayConfig(seed=1), CPU)
     (root / "csgo" / "model" / "csgo.pt").unlink()
     with pytest.raises(UserError, match=r"has no csgo/model/csgo.pt"):
@@ -416,8 +428,7 @@ def test_a_recorded_game_with_numbered_actions(tmp_path: Path) -> None:
     overrides = [f"static_dataset.path={tmp_path / 'data'}", "agent.upsampler=null", "upsampler=null"]
     config = compose(game=[*recordings.CSGO, *overrides, "env.train.actions=null"], small=())
     folder = RunFolder.create(tmp_path / "run", config)
-    agent = Agent(TrainerConfig.from_yaml(config).build_agent_config(4))
-    agent.save(folder.agent_version(1))
+    make_agent(read_settings(config)[1], Actions("numbered", 4), SCALE).save(folder.agent_version(1))
     env = make(folder.path)
     player = play(env, ["+2", None, "-2", "+3", "-3"])
     assert actions(player)[:5] == ["2", "2", "0", "3", "0"]

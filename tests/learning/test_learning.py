@@ -1,6 +1,7 @@
 """The whole loop learns: a policy trained only in imagination plays a small game nearly as well as it can be played."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,13 @@ import torch
 
 import pixel_game
 import runs
-from agent import Agent
+from algorithms import read_settings
+from algorithms.diamond.agent import DiamondAgent
 from data import Batch, Dataset
 from envs import GymConfig, WorldModelEnv, make_env
 from run.config import register_resolvers
 from run.folder import RunFolder
 from run.log import read_metrics
-from training.config import TrainerConfig
 
 pytestmark = pytest.mark.slow
 SHARE_OF_THE_WAY, FIDELITY, NUM_IMAGINED_STEPS = 0.85, 0.95, 200
@@ -52,19 +53,19 @@ def test_the_imagined_game_is_right(learnt: RunFolder) -> None:
     """Sampled rewards and ends against the true game, from the same starts, under the same random actions."""
     torch.manual_seed(0)
     register_resolvers()
-    config = TrainerConfig.from_yaml(learnt.load_config())
-    agent = Agent(config.build_agent_config(len(pixel_game.MOVES))).eval()
+    _, config = read_settings(learnt.load_config())
+    agent = DiamondAgent(replace(config.agent, num_actions=len(pixel_game.MOVES))).eval()
     agent.load(sorted(learnt.agent_versions.iterdir())[-1])
     n, num_envs, horizon = agent.denoiser.num_steps_conditioning, 40, 20
 
-    # Starts are real frames, n of them under random actions, in games that are still going on.
+    # Starts are real frames, n of them under random actions, in games that are not over.
     real = make_env(GymConfig("Chase-v0", size=pixel_game.FRAME), num_envs, seed=1, device=torch.device("cpu"))
-    frames, acts, going_on = [real.reset().obs], [], torch.ones(num_envs, dtype=torch.bool)
+    frames, acts, continues = [real.reset().obs], [], torch.ones(num_envs, dtype=torch.bool)
     for _ in range(n - 1):
         acts.append(torch.randint(len(pixel_game.MOVES), (num_envs,)))
         step = real.step(acts[-1])
         frames.append(step.obs)
-        going_on &= ~step.dead
+        continues &= ~step.dead
     acts.append(torch.zeros(num_envs, dtype=torch.int64))
     nothing, mask = torch.zeros(num_envs, n), torch.ones(num_envs, n, dtype=torch.bool)
     obs = torch.stack(frames, dim=1)
@@ -78,12 +79,12 @@ def test_the_imagined_game_is_right(learnt: RunFolder) -> None:
         act = torch.randint(len(pixel_game.MOVES), (num_envs,))
         true, ours = real.step(act), imagined.step(act)
         agrees = (true.rew == ours.rew) & (true.end == ours.end)
-        right += int(agrees[going_on].sum())
-        counted += int(going_on.sum())
-        ends += int(true.end[going_on].sum())
-        rewards += int(true.rew[going_on].abs().sum())
-        # A game that ended, really or in imagination, starts anew elsewhere: it is no longer compared.
-        going_on &= ~(true.dead | ours.dead)
+        right += int(agrees[continues].sum())
+        counted += int(continues.sum())
+        ends += int(true.end[continues].sum())
+        rewards += int(true.rew[continues].abs().sum())
+        # A game that ended, really or in imagination, starts again elsewhere: it is no longer compared.
+        continues &= ~(true.dead | ours.dead)
     print(f"{right} of {counted} imagined steps right, among them {rewards} rewards and {ends} ends")
     assert counted >= NUM_IMAGINED_STEPS
     assert min(ends, rewards) >= 5

@@ -32,7 +32,7 @@ def make_rew_end_model(shape: tuple[int, int, int], num_actions: int) -> RewEndM
 
 
 def moved(module: torch.nn.Module) -> torch.nn.Module:
-    """The module with every parameter moved off its start, as layers at zero pass no gradient on."""
+    """The module with every parameter changed, because layers at zero block gradients."""
     for parameter in module.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return module
@@ -102,11 +102,11 @@ def test_a_numbered_action_is_the_multi_hot_one_with_one_entry() -> None:
     torch.testing.assert_close(numbered, multi_hot)
 
 
-def test_layers_are_counted_as_they_are() -> None:
-    """No pooling layer, no number: those of the layers after it are smaller by one (REFERENCE, section 8)."""
+def test_layer_numbers_skip_missing_pooling() -> None:
+    """A level without pooling has no layer there, so later layers have smaller numbers (REFERENCE, section 8)."""
     policy = ActorCritic(ActorCriticConfig(8, 3, 16, (8, 8, 16), (1, 0, 1), 4))
     numbers = {int(name.split(".")[2]) for name in policy.state_dict() if name.startswith("encoder.")}
-    # Convolution, block, pooling, block, block, pooling: those at 2 and 5 have no weights.
+    # Convolution, block, pooling, block, block, pooling: layers 2 and 5 have no weights.
     assert numbers == {0, 1, 3, 4}
     assert policy.lstm.input_size == 16 * 4 * 4
     assert policy.encode(torch.zeros(B, 3, 16, 16)).shape == (B, 16 * 4 * 4)

@@ -77,7 +77,7 @@ def test_named_test_split_and_removed_archives(tmp_path: Path) -> None:
         "hdf5_dm_july2021_2.hdf5",
         "hdf5_dm_july2021_4.hdf5",
     ]
-    # Another split later: episodes that changed place are written anew, those that are left over removed.
+    # Another split later: episodes that changed place are written again, and those that are left over are removed.
     (tmp_path / "test.txt").write_text("hdf5_dm_july2021_1\n")
     assert prepare(tmp_path / "tars", tmp_path / "out", "--test-list", tmp_path / "test.txt").returncode == 0
     test, train = [Dataset.open(tmp_path / "out" / "low_res" / split) for split in ("test", "train")]
@@ -107,7 +107,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, number: signal.Signals)
         _, complaint = process.communicate(timeout=60)
         assert process.returncode in (0, -number, 130)
         if process.returncode == 130:
-            assert "Stopped. Call it again to go on." in complaint
+            assert "Stopped. Call it again to resume." in complaint
     assert prepare(tmp_path / "tars", stopped).returncode == 0
     assert small_files(stopped).keys() == small_files(whole).keys()
     for split in ("train", "test"):
@@ -136,7 +136,7 @@ def test_mistakes(tmp_path: Path) -> None:
         assert words in result.stderr
         assert "Traceback" not in result.stderr
     damaged.unlink()
-    assert "holds two files of the name hdf5_dm_july2021_1.hdf5" in prepare(tmp_path / "tars", tmp_path / "out").stderr
+    assert "holds two files named hdf5_dm_july2021_1.hdf5" in prepare(tmp_path / "tars", tmp_path / "out").stderr
     shutil.rmtree(tmp_path / "out" / "full_res" / "hdf5_dm_july2021_3_to_4")
     (tmp_path / "tars" / "hdf5_dm_july2021_3_to_4.tar").unlink()
     # One damaged recording does not keep the others from being done, nor from being counted.

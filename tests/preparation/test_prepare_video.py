@@ -1,4 +1,4 @@
-"""Videos with tables of actions become a data set, by the real command; the README's example is one of them."""
+"""Videos with tables of actions become a data set, by the real command, as in the example of docs/own-games.md."""
 
 import csv
 import subprocess
@@ -12,13 +12,12 @@ import runs
 from conftest import PROJECT
 from data import Dataset
 from data.full_frames import FILE_ID, read_actions, read_frames
-from envs import ENV_TARGETS
 from envs.recorded import load_recorded_game
 from errors import UserError
 from preparation.videos import read_table, read_video
 from run.media import write_video
 
-ROOM = load_recorded_game("room", ENV_TARGETS)
+ROOM = load_recorded_game("room")
 
 
 def call(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -152,7 +151,7 @@ def test_mistakes(videos: Path, tmp_path: Path) -> None:
     assert "room_00.mp4 has no table of actions" in complaint()
     rows = (videos / "room_00.csv").read_text().splitlines(keepends=True)
     (own / "room_00.csv").write_text("".join(rows[:-2]))
-    words = f"room_00.csv has 7 rows, but {own / 'room_00.mp4'} has 9 frames: a row a frame is needed"
+    words = f"room_00.csv has 7 rows, but {own / 'room_00.mp4'} has 9 frames: it needs one row for each frame"
     assert words in complaint()
     assert words in complaint("--full-size", "48x64")
     assert "is not a multiple of the game's size 24x32, such as 120x160" in complaint("--full-size", "50x64")

@@ -1,4 +1,4 @@
-"""Rollouts and collection in an environment whose every answer is known."""
+"""Rollouts and collection in an environment whose results are known."""
 
 from typing import Any
 
@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from algorithms.diamond.policy import ActorCriticPolicy
 from data import Episode, Start, Step, to_unit_range
 from models.actor_critic import ActorCritic, ActorCriticConfig, ActorCriticLossConfig
+from models.blocks import LstmState
 from rl.collector import Collector
 from rl.returns import lambda_returns
 from rl.rollout import Rollouts
@@ -29,8 +31,6 @@ class Counting:
         self.age = torch.zeros_like(self.count)
 
     def prepare(self, num_steps: int) -> None: ...
-
-    def forget_starts(self) -> None: ...
 
     def reset(self) -> Start:
         self.age = torch.zeros_like(self.age)
@@ -125,7 +125,7 @@ def plain_loss(logits: Tensor, values: Tensor, act: Tensor, returns: Tensor, con
 
 
 def test_padding_is_grey_in_the_stored_history(policy: ActorCritic) -> None:
-    """An imagined environment's history is in [-1, 1], where padding is zero, which no byte stands for."""
+    """An imagined environment's history is in [-1, 1], where padding is zero; no uint8 value is converted to zero."""
 
     class Padded(Counting):
         def draw_history(self) -> Tensor:
@@ -143,15 +143,15 @@ def test_padding_is_grey_in_the_stored_history(policy: ActorCritic) -> None:
         assert torch.equal(to_unit_range(history) * mask[..., None, None, None], seen)
 
 
-def test_restored_rollouts_go_on_the_same(policy: ActorCritic) -> None:
+def test_restored_rollouts_continue_the_same(policy: ActorCritic) -> None:
     config = ActorCriticLossConfig(backup_every=5)
     rollouts = Rollouts(Counting((3, 4), history=1), policy, config)
     rollouts.collect()
-    state, dice = rollouts.state_dict(), torch.get_rng_state()
+    state, random_state = rollouts.state_dict(), torch.get_rng_state()
     theirs, _ = rollouts.collect()
     again = Rollouts(Counting((3, 4), history=1), policy, config)
     again.load_state_dict(state)
-    torch.set_rng_state(dice)
+    torch.set_rng_state(random_state)
     ours, _ = again.collect()
     for name in ("obs", "act", "returns", "dead", "history"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name))
@@ -173,7 +173,7 @@ def test_lambda_returns_by_hand() -> None:
 
 
 class Shelf:
-    """Keeps episodes as a store would."""
+    """Stores episodes in memory."""
 
     def __init__(self) -> None:
         self.episodes: list[Episode] = []
@@ -188,7 +188,7 @@ class Shelf:
 
 def test_collected_episodes_hold_what_happened(policy: ActorCritic) -> None:
     shelf = Shelf()
-    collector = Collector(Counting((4, 7)), policy, shelf, epsilon=0.0)
+    collector = Collector(Counting((4, 7)), ActorCriticPolicy(policy), shelf, epsilon=0.0)
     collector.begin()
     for _ in range(3):
         for _ in range(5):
@@ -209,7 +209,7 @@ def test_collected_episodes_hold_what_happened(policy: ActorCritic) -> None:
 
 def test_each_environment_plays_its_share(policy: ActorCritic) -> None:
     shelf = Shelf()
-    collector = Collector(Counting((2, 50, 3)), policy, shelf, epsilon=0.0)
+    collector = Collector(Counting((2, 50, 3)), ActorCriticPolicy(policy), shelf, epsilon=0.0)
     collector.begin(num_episodes=4)
     while not collector.is_complete:
         collector.step()
@@ -227,7 +227,7 @@ def test_exploration_is_uniform(policy: ActorCritic) -> None:
     policy.actor_linear.weight.data.zero_()
     policy.actor_linear.bias.data = torch.tensor([50.0, 0.0, 0.0])
     shelf, epsilon, count = Shelf(), 0.3, 3000
-    collector = Collector(Counting((10,) * 10), policy, shelf, epsilon)
+    collector = Collector(Counting((10,) * 10), ActorCriticPolicy(policy), shelf, epsilon)
     collector.begin()
     for _ in range(count // 10):
         collector.step()
@@ -237,31 +237,60 @@ def test_exploration_is_uniform(policy: ActorCritic) -> None:
     assert ((torch.bincount(acts, minlength=3) - expected).abs() < 6 * expected.sqrt()).all()
 
 
-def test_the_memory_is_empty_at_each_start(policy: ActorCritic) -> None:
-    collector = Collector(Counting((3, 5)), policy, Shelf(), epsilon=0.0)
+class Watched(ActorCriticPolicy):
+    """Records `is_first`."""
+
+    def __init__(self, actor_critic: ActorCritic) -> None:
+        super().__init__(actor_critic)
+        self.starts: list[list[bool]] = []
+
+    def act(self, obs: Tensor, memory: LstmState, is_first: Tensor) -> tuple[Tensor, LstmState]:
+        self.starts.append(is_first.tolist())
+        return super().act(obs, memory, is_first)
+
+
+def test_the_policy_gets_the_starts_of_episodes(policy: ActorCritic) -> None:
+    watched = Watched(policy)
+    collector = Collector(Counting((3, 5)), watched, Shelf(), epsilon=0.0)
     collector.begin()
-    for step in range(1, 10):
+    for _ in range(10):
         collector.step()
-        empty = [bool((memory == 0).all()) for memory in collector._hx_cx[0]]
-        assert empty == [step % 3 == 0, step % 5 == 0]
+    assert watched.starts == [[step % 3 == 0, step % 5 == 0] for step in range(10)]
 
 
-def test_a_restored_collector_goes_on_the_same(policy: ActorCritic) -> None:
+@torch.no_grad()
+def test_the_memory_is_ignored_at_a_start(policy: ActorCritic) -> None:
+    obs, acting = torch.randint(256, (2, 3, SIZE, SIZE), dtype=torch.uint8), ActorCriticPolicy(policy)
+    never, memory = torch.zeros(2, dtype=torch.bool), acting.initial(2)
+    for _ in range(3):
+        _, memory = acting.act(obs, memory, never)
+    _, after = acting.act(obs, memory, torch.tensor([True, False]))
+    _, fresh = acting.act(obs, acting.initial(2), never)
+    for ours, new in zip(after, fresh, strict=True):
+        assert torch.equal(ours[0], new[0])
+        assert not torch.equal(ours[1], new[1])
+    logits, value, _ = policy.predict(obs, acting.initial(2))
+    probs, thought = acting.thoughts(fresh)
+    torch.testing.assert_close(probs, logits.softmax(-1))
+    torch.testing.assert_close(thought, value)
+
+
+def test_a_restored_collector_continues_the_same(policy: ActorCritic) -> None:
     shelf = Shelf()
-    collector = Collector(Counting((4, 7)), policy, shelf, epsilon=0.2)
+    collector = Collector(Counting((4, 7)), ActorCriticPolicy(policy), shelf, epsilon=0.2)
     collector.begin()
     for _ in range(6):
         collector.step()
     collector.store_unfinished()
     collector.step()
-    state, dice, kept = collector.state_dict(), torch.get_rng_state(), list(shelf.episodes)
+    state, random_state, kept = collector.state_dict(), torch.get_rng_state(), list(shelf.episodes)
     for _ in range(9):
         collector.step()
     other = Shelf()
     other.episodes = kept
-    again = Collector(Counting((4, 7)), policy, other, epsilon=0.2)
-    again.load_state_dict(state)
-    torch.set_rng_state(dice)
+    again = Collector(Counting((4, 7)), ActorCriticPolicy(policy), other, epsilon=0.2)
+    again.load_state_dict(state, torch.device("cpu"))
+    torch.set_rng_state(random_state)
     for _ in range(9):
         again.step()
     assert again.returns == collector.returns

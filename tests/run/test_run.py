@@ -1,7 +1,8 @@
-"""The run as an artefact: configuration, device, folder, log, pictures, pace."""
+"""Configuration, device, folder, log, media and pace of a run."""
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -13,7 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from agent import AGENT_TARGETS, AgentConfig
+from agent import AgentConfig
 from conftest import PROJECT
 from errors import UserError, near_matches
 from run.config import build, evaluate_arithmetic, register_resolvers
@@ -71,7 +72,7 @@ actor_critic: {_target_: models.actor_critic.ActorCriticConfig, lstm_dim: 512, i
 
 
 def test_published_agent_configuration_resolves() -> None:
-    config = build(OmegaConf.create(AGENT), AGENT_TARGETS, num_actions=6)
+    config = replace(build(AgentConfig, OmegaConf.create(AGENT), "agent"), num_actions=6)
     assert isinstance(config, AgentConfig)
     assert config.denoiser.inner_model.depths == (2, 2)
     assert config.denoiser.inner_model.num_actions == config.rew_end_model.num_actions == 6
@@ -80,18 +81,18 @@ def test_published_agent_configuration_resolves() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("agent.AgentConfig", "os.system", "_target_: os.system is not allowed"),
+        ("agent.AgentConfig", "os.system", r"agent\._target_: os\.system is not allowed in a configuration"),
         ("models.diffusion.InnerModelConfig", "models.diffusion.InnerModel", "is not allowed in a configuration"),
-        ("sigma_data: 0.5", "sigma_dato: 0.5", "DenoiserConfig does not fit: got an unexpected keyword argument"),
+        ("sigma_data: 0.5", "sigma_dato: 0.5", r"agent\.denoiser\.sigma_dato is unknown\. Did you mean sigma_data\?"),
         ("sigma_data: 0.5", "sigma_data: half", "sigma_data='half' should be of type float"),
         ("sigma_data: 0.5", "sigma_data: true", "sigma_data=True should be of type float"),
         ("depths: [2, 2]", "depths: 2", "depths=2 should be of type"),
-        ("lstm_dim: 512, ", "", "does not fit: missing 1 required positional argument: 'lstm_dim'"),
+        ("lstm_dim: 512, ", "", r"agent\.rew_end_model\.lstm_dim is missing: RewEndModelConfig needs it"),
     ],
 )
 def test_other_configurations_are_refused(old: str, new: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        build(OmegaConf.create(AGENT.replace(old, new)), AGENT_TARGETS)
+        build(AgentConfig, OmegaConf.create(AGENT.replace(old, new)), "agent")
 
 
 def test_near_matches() -> None:
@@ -148,7 +149,7 @@ def test_folder_holds_what_the_run_needs(folder: RunFolder, monkeypatch: pytest.
         assert resume_command(folder) == command
 
 
-def test_log_forgets_what_is_behind_its_position(folder: RunFolder) -> None:
+def test_log_removes_lines_after_its_position(folder: RunFolder) -> None:
     log = Log(folder, WandbConfig(), {})
     log.write(1, {"a/loss": 1.0})
     log.sync()

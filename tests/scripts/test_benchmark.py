@@ -1,23 +1,26 @@
 """The benchmark where PyTorch and NumPy alone are installed, and the promises that can be tested without a clock."""
 
-import importlib.util
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+import benchmark
 import runs
-from agent import AGENT_TARGETS
+from agent import AgentConfig
+from benchmarks.ways import NUM_ACTIONS, QUICK, Sizes, fill_replay, make_agent_config, make_float_episodes
 from conftest import PROJECT
-from data import draw_segments
+from data import draw_segments, segment_by_segment
+from rl.rollout import Rollouts
 from run.config import build, register_resolvers
+from run.folder import RunFolder
 
 ALONE = """
 import runpy, sys
@@ -31,16 +34,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, PROJECT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def run_alone(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the script where nothing that the requirements name can be imported, but PyTorch and NumPy."""
+    """Run the script where nothing that the requirements name can be imported, except PyTorch and NumPy."""
     lines = (PROJECT / "requirements.txt").read_text().splitlines()
     named = {re.split("[=<>]", line)[0].lower() for line in lines} - {"torch", "numpy"}
     modules = {"hydra-core": "hydra", "ale-py": "ale_py", "pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg"}
@@ -79,7 +74,6 @@ def test_benchmark_needs_torch_and_numpy_alone(tmp_path: Path) -> None:
 
 
 def test_collection_is_measured_where_the_emulator_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    benchmark = load_script("benchmark")
     options = [
         "--quick",
         "--eager",
@@ -106,40 +100,44 @@ def test_collection_is_measured_where_the_emulator_is(tmp_path: Path, monkeypatc
 
 def test_the_networks_are_the_default_ones() -> None:
     register_resolvers()
-    benchmark = load_script("benchmark")
     settings = {"agent": OmegaConf.load(PROJECT / "config" / "agent" / "default.yaml"), "env": {"train": {"size": 64}}}
-    theirs = build(OmegaConf.create(settings).agent, AGENT_TARGETS, num_actions=benchmark.NUM_ACTIONS)
-    assert benchmark.make_agent_config(benchmark.Sizes()) == theirs
+    theirs = build(AgentConfig, OmegaConf.create(settings).agent, "agent")
+    assert make_agent_config(Sizes()) == replace(theirs, num_actions=NUM_ACTIONS)
 
 
 def test_both_ways_draw_the_same_batches() -> None:
-    """Up to the frames, which the straightforward way keeps as float32."""
-    benchmark = load_script("benchmark")
-    sizes = benchmark.QUICK
-    replay = benchmark.fill_replay(sizes, torch.device("cpu"))
-    floats = benchmark.make_float_episodes(sizes)
+    """Except for the frames, which the straightforward way keeps as float32."""
+    replay = fill_replay(QUICK, torch.device("cpu"))
+    floats = make_float_episodes(QUICK)
     assert [len(episode) for episode in floats] == replay.episode_lengths.tolist()
     assert floats[0].obs.dtype == torch.float32
-    dice = np.random.default_rng(0)
-    segments = draw_segments(dice, replay.episode_lengths, 8, 6, None, beyond_end=True)
-    plain, fast = benchmark.segment_by_segment(floats, segments), replay.gather(segments)
+    rng = np.random.default_rng(0)
+    segments = draw_segments(rng, replay.episode_lengths, 8, 6, None, beyond_end=True)
+    plain, fast = segment_by_segment(floats, segments), replay.gather(segments)
     assert plain.frames.shape == fast.frames.shape
     assert torch.equal(plain.mask_padding, fast.mask_padding)
     assert (plain.frames[~plain.mask_padding] == 0).all()
 
 
+def test_a_run_folder_has_a_benchmark_of_its_own(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", OmegaConf.create({}))
+    command = [sys.executable, folder.path / "scripts" / "benchmark.py", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "--only {denoiser,rew_end_model,actor_critic,imagination,batches,collection,full_frames}" in result.stdout
+
+
 @pytest.mark.slow
 def test_no_value_is_read_on_the_host_in_a_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    benchmark = load_script("benchmark")
     options = ["--quick", "--eager", "--profile", "--output", str(tmp_path), "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *options])
     benchmark.main()
     (path,) = tmp_path.glob("*_rollout_profile.txt")
     assert "Operations in which the host waits for a value: none." in path.read_text()
     assert "aten::" in capsys.readouterr().out
-    # The check can fail: a rollout that reads one value is told.
-    rollouts = benchmark.Rollouts.collect
-    monkeypatch.setattr(benchmark.Rollouts, "collect", lambda self: (float(torch.zeros(())), rollouts(self))[1])
+    # The check can fail: a rollout that reads one value is reported.
+    collect = Rollouts.collect
+    monkeypatch.setattr(Rollouts, "collect", lambda self: (float(torch.zeros(())), collect(self))[1])
     benchmark.main()
     assert "'aten::_local_scalar_dense': 1" in path.read_text()
 
@@ -160,7 +158,7 @@ assert replay.num_steps == 100_000
 import re, resource
 from pathlib import Path
 status = Path("/proc/self/status")
-if status.exists():  # the peak that getrusage knows begins with that of the process which began this one
+if status.exists():  # getrusage would count the peak of the parent process too
     print(1024 * int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]))
 else:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))

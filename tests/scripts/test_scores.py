@@ -1,4 +1,4 @@
-"""Scores: the published aggregates, and a run of one's own beside them."""
+"""Scores: the published aggregates, and the user's own runs in the same table."""
 
 import csv
 import json

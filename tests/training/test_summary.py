@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from algorithms.diamond import DEFINITION
 from run.folder import RunFolder
 from training.summary import summarize
 
@@ -11,7 +12,7 @@ def test_before_and_after_need_two_evaluations(tmp_path: Path) -> None:
     folder, name = RunFolder(tmp_path), "denoiser/test/loss_denoising"
     lines = [{"epoch": 0, name: 2.0}, {"epoch": 4, name: 0.5}]
     folder.metrics.write_text(json.dumps(lines[0]) + "\n")
-    assert "Denoiser test loss: 2.0000\n" in summarize(folder) + "\n"
+    assert "Denoiser test loss: 2.0000\n" in summarize(folder, DEFINITION.summary) + "\n"
     folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert "Denoiser test loss: 2.0000 before, 0.5000 after" in summarize(folder)
-    assert "Video" not in summarize(folder)
+    assert "Denoiser test loss: 2.0000 before, 0.5000 after" in summarize(folder, DEFINITION.summary)
+    assert "Video" not in summarize(folder, DEFINITION.summary)

@@ -4,16 +4,19 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import runs
-from data import Dataset
+from algorithms import read_settings
+from algorithms.base import EvaluateWorld, PlayEpisodes, Save, Update
+from data import Dataset, Episode
 from errors import UserError
 from files import load_tensors
 from run.interrupt import Interrupted
 from run.log import read_metrics
-from training.config import TrainerConfig
+from training.progress import Progress
 from training.schedule import Schedule
 from training_helpers import compose, make_trainer, train
 
@@ -67,10 +70,24 @@ def test_the_published_recipe_has_a_thousand_epochs() -> None:
     config = compose("collection.train.num_steps_total=100000", "collection.train.first_epoch.min=5000",
                      "collection.train.first_epoch.max=10000", "collection.train.steps_per_epoch=100",
                      "training.num_final_epochs=50")  # fmt: skip
-    schedule = Schedule(TrainerConfig.from_yaml(config))
+    _, typed = read_settings(config)
+    schedule = Schedule(
+        typed.collection,
+        typed.evaluation,
+        typed.checkpointing,
+        typed.training.num_final_epochs,
+        plays=True,
+        learn=lambda epoch: [Update("denoiser", epoch)],
+    )
     assert schedule.num_epochs(5000) == 1001
     assert schedule.num_epochs(10_000) == 951
     assert schedule.num_collecting_epochs(5050) == 951
+    tests = [PlayEpisodes(2), EvaluateWorld()]
+    assert schedule.phases(Progress(epoch=1, first_collection=5000)) == [*tests, Update("denoiser", 1)]
+    assert schedule.phases(Progress(epoch=3, first_collection=5000)) == [Update("denoiser", 3)]
+    assert schedule.phases(Progress(epoch=4, first_collection=5000)) == [Update("denoiser", 4), *tests, Save()]
+    last = [Update("denoiser", 1001), *tests, Save(), PlayEpisodes(2, "final")]
+    assert schedule.phases(Progress(epoch=1001, first_collection=5000)) == last
 
 
 def test_weights_are_kept_and_pruned(tmp_path: Path) -> None:
@@ -82,11 +99,11 @@ def test_weights_are_kept_and_pruned(tmp_path: Path) -> None:
     assert all(torch.equal(last[name], value) for name, value in state["agent"].items())
 
 
-def test_initialization_takes_over_what_its_switches_say(finished: Path, tmp_path: Path) -> None:
+def test_initialization_loads_the_chosen_components(finished: Path, tmp_path: Path) -> None:
     path = finished / "checkpoints" / "agent_versions" / "agent_epoch_00004.pt"
     given = load_tensors(path)
     switches = ["initialization.load_rew_end_model=false", f"initialization.path_to_ckpt={path}", "common.seed=9"]
-    weights = make_trainer(tmp_path / "run", *switches).parts.agent.state_dict()
+    weights = make_trainer(tmp_path / "run", *switches).algorithm.agent.state_dict()
     for component, taken in (("denoiser", True), ("rew_end_model", False), ("actor_critic", True)):
         own = [name for name in weights if name.startswith(component)]
         assert all(torch.equal(weights[name], given[name]) for name in own) == taken
@@ -111,26 +128,40 @@ def test_static_dataset_of_another_size(finished: Path, tmp_path: Path) -> None:
 
 def test_static_dataset_counts_or_takes_actions(finished: Path, tmp_path: Path) -> None:
     counted = make_trainer(tmp_path / "counted", f"static_dataset.path={finished}")
-    assert counted.parts.agent.actor_critic.config.num_actions == 4
+    assert counted.algorithm.agent.actor_critic.config.num_actions == 4
     told = make_trainer(tmp_path / "told", f"static_dataset.path={finished}", "static_dataset.num_actions=7")
-    assert told.parts.agent.actor_critic.config.num_actions == 7
+    assert told.algorithm.agent.actor_critic.config.num_actions == 7
 
 
-def test_static_dataset_is_drawn_by_length_or_by_age(finished: Path, tmp_path: Path) -> None:
-    shares = {}
-    for ignored in ("true", "false"):
-        folder = tmp_path / ignored
-        weights = "denoiser.training.sample_weights=[0.0,1.0]"
-        settings = (f"static_dataset.path={finished}", f"static_dataset.ignore_sample_weights={ignored}", weights)
-        trainer = make_trainer(folder, *settings, "denoiser.training.batch_size=400")
-        replay, seen = trainer.parts.train.replay, []
-        gather = replay.gather
-        replay.gather = lambda segments, seen=seen, gather=gather: seen.append(segments) or gather(segments)
-        trainer.parts.components["denoiser"].next_batch()
-        half = replay.num_episodes // 2
-        shares[ignored] = float((seen[0].episode_ids < half).mean()) if half else 0.0
-    assert shares["false"] == 0
-    assert (shares["true"] > 0) == (half > 0)
+@pytest.fixture(scope="module")
+def four_episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set whose oldest episode is as long as the three others together."""
+    dataset = Dataset(tmp_path_factory.mktemp("static") / "train")
+    for length in (30, 10, 10, 10):
+        flags = torch.zeros(length, dtype=torch.uint8)
+        obs = torch.randint(256, (length, 3, 16, 16), dtype=torch.uint8)
+        dataset.add_episode(Episode(obs, torch.randint(4, (length,)), torch.zeros(length), flags, flags))
+    dataset.save_info()
+    return dataset.directory.parent
+
+
+@pytest.mark.parametrize(("ignored", "shares"), [("true", (0.5, 1 / 6, 1 / 6, 1 / 6)), ("false", (0.0, 0.0, 0.5, 0.5))])
+def test_static_dataset_is_drawn_by_length_or_by_age(
+    four_episodes: Path, tmp_path: Path, ignored: str, shares: tuple[float, ...]
+) -> None:
+    count = 4000
+    trainer = make_trainer(
+        tmp_path / "run",
+        f"static_dataset.path={four_episodes}",
+        f"static_dataset.ignore_sample_weights={ignored}",
+        "denoiser.training.sample_weights=[0.0,1.0]",
+        f"denoiser.training.batch_size={count}",
+    )
+    batch, _ = trainer.algorithm.components["denoiser"].next_batch()
+    drawn = np.bincount(batch.segments.episode_ids, minlength=4)
+    expected = count * np.array(shares)
+    # 6 standard deviations: fails by chance in fewer than one of 10^7 tests.
+    assert (np.abs(drawn - expected) <= 6 * np.sqrt(expected)).all()
 
 
 def test_model_free_trains_the_policy_alone(tmp_path: Path) -> None:
@@ -146,7 +177,7 @@ def test_components_can_start_late(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_first_collection_goes_on_until_rewards_are_seen(tmp_path: Path) -> None:
+def test_first_collection_continues_until_rewards_are_seen(tmp_path: Path) -> None:
     more = ["collection.train.first_epoch.max=60", "collection.train.first_epoch.threshold_rew=1000"]
     folder = train(tmp_path / "many", *more).folder.path
     assert values(folder, "collection/train/num_steps") == {1: 60, 2: 70}
@@ -166,7 +197,7 @@ def test_several_environments_collect(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_best_weights_are_those_of_the_best_return(tmp_path: Path) -> None:
+def test_best_weights_have_the_best_return(tmp_path: Path) -> None:
     settings = ["evaluation.every=1", "checkpointing.save_agent_every=1", "collection.test.num_final_episodes=0"]
     folder = train(tmp_path / "run", *settings, game=runs.CHASE).folder
     returns = {e: v for e, v in values(folder.path, "collection/test/return_mean").items() if e > 0}
@@ -178,8 +209,8 @@ def test_best_weights_are_those_of_the_best_return(tmp_path: Path) -> None:
 def test_precision_and_replay_device_are_taken(tmp_path: Path) -> None:
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         trainer = make_trainer(tmp_path / precision, f"training.precision={precision}", "training.replay_device=cpu")
-        assert trainer.parts.components["denoiser"].precision == dtype
-        assert trainer.parts.train.replay.device == torch.device("cpu")
+        assert trainer.algorithm.components["denoiser"].precision == dtype
+        assert trainer.data.train.replay.device == torch.device("cpu")
     with pytest.raises(UserError, match="tpu"):
         make_trainer(tmp_path / "other", "training.replay_device=tpu")
 
@@ -194,7 +225,7 @@ def test_compiled_training_is_the_same_within_rounding(tmp_path: Path, capsys: p
         folder = train(tmp_path / choice, *settings, "training.num_final_epochs=0").folder.path
         losses[choice] = values(folder, "denoiser/train/loss_denoising")[1]
     assert losses["true"] == pytest.approx(losses["false"], rel=1e-4)
-    assert capsys.readouterr().out.count("The networks compile at their first use") == 1
+    assert capsys.readouterr().out.count("Networks compile at their first use") == 1
 
 
 @pytest.mark.slow
@@ -204,10 +235,10 @@ def test_seeds_make_runs(finished: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_trainer_goes_on(finished: Path, tmp_path: Path) -> None:
+def test_an_interrupted_trainer_resumes(finished: Path, tmp_path: Path) -> None:
     """Stopped after 5 updates in all; the slow tests do the same to whole processes, at random moments."""
     trainer = make_trainer(tmp_path / "run")
-    component = trainer.parts.components["rew_end_model"]
+    component = trainer.algorithm.components["rew_end_model"]
     update = component.update
 
     def update_and_stop() -> None:
@@ -219,7 +250,7 @@ def test_an_interrupted_trainer_goes_on(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         trainer.run()
     state = load_tensors(trainer.folder.state)
-    assert state["progress"]["phase"] == "rew_end_model"
-    assert state["components"]["rew_end_model"]["num_updates_in_epoch"] == 1
+    assert state["progress"]["phase"] == 2
+    assert state["components"]["rew_end_model"]["num_updates_in_phase"] == 1
     assert runs.resume(trainer.folder.path).returncode == 0
     assert runs.content(trainer.folder.path) == runs.content(finished)

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 
 import recordings
 import runs
-from agent import AGENT_TARGETS, Agent
+from agent import AgentConfig
+from algorithms.diamond.agent import DiamondAgent
+from component import Component
 from conftest import PROJECT
 from data import Batch, Dataset, Segments
 from errors import UserError
@@ -89,12 +92,12 @@ def test_where_data_and_idle_parts_are_changes_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize("override", ["training.replay_device=auto", "training.replay_device=disk"])
 @pytest.mark.parametrize(("name", "updates"), [("denoiser", 2), ("upsampler", 4)])
-def test_a_stopped_run_goes_on_the_same(
+def test_a_stopped_run_continues_the_same(
     finished: Path, data: Path, tmp_path: Path, override: str, name: str, updates: int
 ) -> None:
     """Although batches were read ahead when it was stopped."""
     trainer = make_trainer(tmp_path / "run", game=settings(data, override), small=())
-    component = trainer.parts.components[name]
+    component = trainer.algorithm.components[name]
     update = component.update
 
     def update_and_stop() -> None:
@@ -116,7 +119,7 @@ def test_weights_of_one_stage_can_be_taken_over(finished: Path, data: Path, tmp_
     theirs = load_tensors(weights)
     same = {
         name: torch.equal(value, theirs[name])
-        for name, value in trainer.parts.agent.state_dict().items()
+        for name, value in trainer.algorithm.agent.state_dict().items()
         if name.endswith("conv_in.weight")
     }
     assert same == {"denoiser.inner_model.conv_in.weight": False, "upsampler.inner_model.conv_in.weight": True}
@@ -125,7 +128,7 @@ def test_weights_of_one_stage_can_be_taken_over(finished: Path, data: Path, tmp_
 def test_recomputed_activations_give_the_same_gradients(data: Path, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", game=settings(data, "training.precision=fp32"), small=())
     for name in ("denoiser", "upsampler"):
-        component = trainer.parts.components[name]
+        component = trainer.algorithm.components[name]
         for parameter in component.module.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
         batch, _ = component.next_batch()
@@ -149,42 +152,45 @@ def test_recomputed_activations_give_the_same_gradients(data: Path, tmp_path: Pa
         for one, other in zip(*gradients, strict=True):
             torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
         assert kept[1] < kept[0] / 2
-    assert make_trainer(
-        tmp_path / "other", game=settings(data, "training.gradient_checkpointing=true"), small=()
-    ).parts.agent.denoiser.inner_model.unet.mid_blocks.recomputes
+    other = make_trainer(tmp_path / "other", game=settings(data, "training.gradient_checkpointing=true"), small=())
+    assert other.algorithm.agent.denoiser.inner_model.unet.mid_blocks.recomputes
 
 
-def test_idle_components_leave_the_device(data: Path, tmp_path: Path) -> None:
-    """Nothing of a component stays behind; a device without memory stands in for one that this machine lacks."""
-    trainer = make_trainer(tmp_path / "run", game=settings(data), small=())
-    component = trainer.parts.components["denoiser"]
+def optimizer_devices(component: Component) -> set[str]:
+    state = component.state_dict()["optimizer"]["state"]
+    return {value.device.type for entry in state.values() for value in entry.values()}
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_components_at_work_are_on_the_device(data: Path, tmp_path: Path, trains: bool) -> None:
+    """A device without memory stands in for one that this machine lacks; nothing can come back from it."""
+    trainer = make_trainer(tmp_path / "run", game=settings(data, "training.offload_idle=true"), small=())
+    component = trainer.algorithm.components["denoiser"]
     component.update()
-    component.move_to(torch.device("meta"), is_trained=True)
-    tensors = [*component.module.parameters(), *component.module.buffers()]
-    tensors += [value for entry in component._optimizer.state.values() for value in entry.values()]
-    assert {value.device.type for value in tensors} == {"meta"}
-    assert all(parameter.grad is None for parameter in component.module.parameters())
-    # A component that another one needs, but that is not trained itself, leaves its optimizer behind.
-    other = trainer.parts.components["upsampler"]
-    other.update()
-    other.move_to(torch.device("meta"), is_trained=False)
-    assert {parameter.device.type for parameter in other.module.parameters()} == {"meta"}
-    assert {value.device.type for entry in other._optimizer.state.values() for value in entry.values()} == {"cpu"}
+    assert optimizer_devices(component) == {"cpu"}
+    component.device = torch.device("meta")
+    with component.at_work(trains):
+        tensors = [*component.module.parameters(), *component.module.buffers()]
+        assert {value.device.type for value in tensors} == {"meta"}
+        assert all(parameter.grad is None for parameter in component.module.parameters())
+        # A component that is not trained now leaves its optimizer where it was.
+        assert optimizer_devices(component) == {"meta" if trains else "cpu"}
+        component.home = component.device
 
 
 def test_evaluation_is_cut_where_it_should_be(data: Path, tmp_path: Path) -> None:
     def num_batches(*overrides: str) -> int:
-        trainer = make_trainer(tmp_path / "_".join(map(str, overrides)), game=settings(data, *overrides), small=())
+        short = ("training.num_final_epochs=1", "evaluation.untrained=false", "evaluation.video_steps=0", *overrides)
+        trainer = make_trainer(tmp_path / "_".join(overrides), game=settings(data, *short), small=())
         seen = []
-        module = trainer.parts.components["denoiser"].module
-        module.register_forward_hook(lambda *_: seen.append(1))
-        trainer._evaluate_untrained()
-        trainer._evaluate_world_model(1)
-        return len(seen)
+        module = trainer.algorithm.components["denoiser"].module
+        module.register_forward_hook(lambda *_: seen.append(module.training))
+        trainer.run()
+        return seen.count(False)
 
     # One test episode of 30 steps: 8 chunks of 4 frames, 2 batches of 4 chunks.
-    assert num_batches("evaluation.video_steps=0", "evaluation.max_batches=null") == 2
-    assert num_batches("evaluation.video_steps=0", "evaluation.max_batches=1") == 1
+    assert num_batches("evaluation.max_batches=null") == 2
+    assert num_batches("evaluation.max_batches=1") == 1
 
 
 def test_mistakes(data: Path, tmp_path: Path) -> None:
@@ -195,13 +201,16 @@ def test_mistakes(data: Path, tmp_path: Path) -> None:
             ((f"static_dataset.path={other}",), "There are no full-size frames: .*full_res"),
             (("env.train.size=[24,20]",), r"are \(3, 12, 20\), but the networks are made for \(3, 24, 20\)"),
             (("agent.upsampler.upsampling_factor=4",), r"are \(3, 60, 100\), but the upsampler makes them 4 times"),
-            (("env.train.actions.mouse_y=[0]",), "have 51 entries, those of env.train.actions 37"),
+            (("env.train.actions.mouse_y=[0]",), "have 51 entries, but env.train.actions has 37"),
             (("upsampler=null",), "agent.upsampler is set, but upsampler is not"),
             (("static_dataset.path=null",), "An agent without a policy cannot collect: set static_dataset.path"),
-            (("env.train.actions=null",), "are multi-hot, and nothing says what their 51 entries are"),
+            (("env.train.actions=null",), "are multi-hot, and env.train.actions does not describe their 51 entries"),
             (("env.train.size=[12]",), r"The size of csgo should be a height and a width: \[12\]"),
             (("agent.upsampler.upsampling_factor=null",), "agent.upsampler.upsampling_factor is missing"),
-            (("env.train.actions.exclusive=[w,s]",), "exclusive of the action layout lists groups"),
+            (
+                ("env.train.actions.exclusive=[w,s]",),
+                r"env.train.actions.exclusive\[0\]='w' should be of type tuple\[str, \.\.\.\]",
+            ),
             (("training.replay_device=nowhere",), "training.replay_device=nowhere is unknown"),
         )
     ):
@@ -209,7 +218,7 @@ def test_mistakes(data: Path, tmp_path: Path) -> None:
             make_trainer(tmp_path / f"run{number}", game=settings(data, *overrides), small=())
     with pytest.raises(UserError, match=r"training.replay_device=disk is for static data sets"):
         make_trainer(tmp_path / "atari", "training.replay_device=disk")
-    with pytest.raises(UserError, match=r"training.offload_idle=true is for agents without a policy"):
+    with pytest.raises(UserError, match=r"training.offload_idle=true needs an agent without a policy"):
         make_trainer(tmp_path / "other", "training.offload_idle=true")
 
 
@@ -217,7 +226,7 @@ def test_the_same_data_without_full_size(data: Path, tmp_path: Path) -> None:
     """Frames that are not square and multi-hot actions need no second stage."""
     overrides = ("agent.upsampler=null", "upsampler=null", "static_dataset.path_full_res=/nowhere")
     trainer = train(tmp_path / "run", game=settings(data, *overrides), small=())
-    assert trainer.parts.agent.components == ("denoiser",)
+    assert trainer.algorithm.agent.components == ("denoiser",)
 
 
 @pytest.mark.slow
@@ -248,8 +257,8 @@ def test_both_stages_learn(data: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_full_size_networks_work() -> None:
     """One forward of each at batch 1: ten updates with the published batches take hours on a CPU."""
-    config = build(load_yaml(PROJECT / "config" / "agent" / "csgo.yaml"), AGENT_TARGETS, num_actions=51)
-    agent = Agent(config).eval()
+    config = build(AgentConfig, load_yaml(PROJECT / "config" / "agent" / "csgo.yaml"), "agent")
+    agent = DiamondAgent(replace(config, num_actions=51)).eval()
     small, full = torch.randint(256, (1, 5, 3, 30, 56)).byte(), torch.randint(256, (1, 2, 3, 150, 280)).byte()
     act, flags, mask = torch.randint(2, (1, 5, 51)).byte(), torch.zeros(1, 5).byte(), torch.ones(1, 5).bool()
     batches = {
@@ -266,7 +275,7 @@ def test_the_full_size_networks_work() -> None:
 
 def test_segments_of_the_upsampler_have_both_sizes_of_one_moment(data: Path, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", game=settings(data), small=())
-    batch, _ = trainer.parts.components["upsampler"].next_batch()
+    batch, _ = trainer.algorithm.components["upsampler"].next_batch()
     assert batch.obs.shape == (2, 3, 3, *recordings.SMALL_SIZE)
     assert batch.full_obs.shape == (2, 3, 3, *recordings.FULL_SIZE)
     small, full = batch.frames, batch.full_frames
@@ -274,7 +283,7 @@ def test_segments_of_the_upsampler_have_both_sizes_of_one_moment(data: Path, tmp
     assert (shrunk.unflatten(0, (2, 3)) - small).abs().mean() < 0.05
     # Against another moment of the same games, they differ more.
     dataset = Dataset.open(data / "low_res" / "train")
-    full_frames = trainer.parts.experience.full["train"]
+    full_frames = trainer.data.train.full
     moments = Segments(np.array([0]), np.array([0]), LENGTH)
     shrunk = torch.nn.functional.interpolate(
         full_frames.gather(moments)[0].float(), size=recordings.SMALL_SIZE, mode="area"

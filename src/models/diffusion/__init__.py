@@ -1,7 +1,7 @@
 """Diffusion models of the next frame, as four choices: network, parameterisation, noise and sampler.
 
-The network is in `inner_model`, what it predicts in `parameterisation`, the noise of training in `noise`, and the ways
-from noise to a frame in `samplers`. `denoiser` joins the first three, `sampler` applies the fourth to it.
+The network is in `inner_model`, its inputs and prediction target in `parameterisation`, the noise of training in
+`noise`, and the solvers in `samplers`. `denoiser` combines the first three; `sampler` applies a solver to a denoiser.
 """
 
 from models.diffusion.denoiser import Denoiser, DenoiserConfig

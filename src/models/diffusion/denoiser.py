@@ -10,16 +10,16 @@ from data import Batch
 from models.diffusion.inner_model import InnerModel, InnerModelConfig
 from models.diffusion.noise import Randn, SigmaDistributionConfig, add_noise
 from models.diffusion.parameterisation import EDM, Conditioners, Parameterisation
-from models.losses import Metrics, masked_mean
+from models.losses import masked_mean
+from models.metrics import Metrics
 
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """The network, the standard deviation of the data, and that of the noise that is constant over a frame.
+    """The network, and the standard deviations of the data and of the offset noise, which is constant over a channel.
 
-    `noise_previous_obs`: whether the history gets noise of its own in training, of which the network is told (None:
-    the network is not made for that). `upsampling_factor`: how many times larger an upsampler's frames are than those
-    it enlarges.
+    `noise_previous_obs`: whether noise is added to the history in training; the network is conditioned on its level
+    (None: the network has no such input). `upsampling_factor`: the factor by which an upsampler enlarges frames.
     """
 
     inner_model: InnerModelConfig
@@ -34,13 +34,13 @@ class DenoiserConfig:
 
 
 class Denoiser(nn.Module):
-    """Predicts a clean frame from a noisy one, the n frames before it, and the n actions taken at them.
+    """Predicts a clean frame from a noisy one, the n previous frames, and the n actions taken at them.
 
-    An upsampler predicts a large frame from a noisy one, the n large frames before it, and its small version.
+    An upsampler predicts a large frame from a noisy one, the n previous large frames, and the same frame in small.
     """
 
     def __init__(self, config: DenoiserConfig, sigma_distribution: SigmaDistributionConfig | None = None) -> None:
-        """`sigma_distribution`: the noise levels of training, by default those of `SigmaDistributionConfig()`."""
+        """`sigma_distribution`: the noise levels of training, `SigmaDistributionConfig()` by default."""
         super().__init__()
         self.config = config
         self.sigma_distribution = sigma_distribution or SigmaDistributionConfig()
@@ -53,11 +53,11 @@ class Denoiser(nn.Module):
 
     @property
     def network_to_compile(self) -> nn.Module:
-        """The part that most of the work is in."""
+        """The part that takes most of the time."""
         return self.inner_model
 
     def forward(self, batch: Batch, randn: Randn = torch.randn) -> tuple[Tensor, Metrics]:
-        """Loss on segments of n + 1 + k frames: k + 1 predictions, each with the former ones in its history."""
+        """Loss on segments of n + 1 + k frames: k + 1 predictions, each with the previous ones in its history."""
         n, upsamples = self.num_steps_conditioning, self.config.upsampling_factor is not None
         frames = list((batch.full_frames if upsamples else batch.frames).unbind(1))
         losses = []
@@ -82,10 +82,10 @@ class Denoiser(nn.Module):
     def denoise(
         self, noisy_next_obs: Tensor, sigma: Tensor, obs: Tensor, act: Tensor | None, sigma_cond: Tensor | None = None
     ) -> Tensor:
-        """The clean frame, quantised to bytes, in [-1, 1].
+        """Predict the clean frame (b, c, h, w) in [-1, 1], quantised to 256 levels.
 
-        `noisy_next_obs` (b, c, h, w), `sigma` (b), `obs` (b, n, c, h, w) in [-1, 1] (an upsampler's has the enlarged
-        frame after the others), `act` as `InnerModel` takes it, `sigma_cond` (b): noise in `obs`.
+        `noisy_next_obs` (b, c, h, w), `sigma` (b), `obs` (b, n, c, h, w) in [-1, 1] (for an upsampler, followed by the
+        enlarged frame), `act` as in `InnerModel.forward`, `sigma_cond` (b): the noise level of `obs`.
         """
         scales = self.parameterisation.conditioners(sigma)
         output = self.network_output(noisy_next_obs, scales, obs.flatten(1, 2), act, sigma_cond)
@@ -99,9 +99,10 @@ class Denoiser(nn.Module):
         act: Tensor | None,
         sigma_cond: Tensor | None = None,
     ) -> Tensor:
-        """What the network says, float32 (b, c, h, w), as `scales` (those of the noise levels) read it.
+        """The raw output of the network, float32 (b, c, h, w); `scales.denoised` converts it to a clean frame.
 
-        `noisy_next_obs` (b, c, h, w), `obs` (b, n·c, h, w) in [-1, 1], the others as in `denoise`.
+        `noisy_next_obs` (b, c, h, w), `scales`: the conditioners of its noise levels, `obs` (b, n·c, h, w) in [-1, 1],
+        `act` and `sigma_cond` as in `denoise`.
         """
         c_noise_cond = None if sigma_cond is None else self.parameterisation.c_noise_cond(sigma_cond)
         history = self.parameterisation.history_input(obs)
@@ -109,15 +110,15 @@ class Denoiser(nn.Module):
         return self.inner_model(noisy, scales.c_noise, history, act, c_noise_cond).float()
 
     def enlarge(self, frames: Tensor) -> Tensor:
-        """Small frames (b, c, h, w) in [-1, 1] in the size that an upsampler works in, by bicubic interpolation."""
+        """Enlarge frames (b, c, h, w) in [-1, 1] to the upsampler's size by bicubic interpolation."""
         return F.interpolate(frames, scale_factor=self.config.upsampling_factor, mode="bicubic")
 
     def _add_noise(self, frames: Tensor, randn: Randn) -> tuple[Tensor, Tensor]:
-        """Frames (b, c, h, w) with noise of levels that are drawn first, and these levels (b)."""
+        """Add noise of random levels to frames (b, c, h, w); returns the noisy frames and the levels (b)."""
         sigma = self.sigma_distribution.draw(len(frames), frames.device, randn)
         return add_noise(frames, sigma, self.config.sigma_offset_noise, randn), sigma
 
 
 def _quantise(frames: Tensor) -> Tensor:
-    """Clamp to [-1, 1] and truncate to one of 256 levels, as bytes on disk would."""
+    """Clamp to [-1, 1] and truncate to one of 256 levels, like a conversion to uint8."""
     return frames.clamp(-1, 1).add(1).div(2).mul(255).floor().div(255).mul(2).sub(1)

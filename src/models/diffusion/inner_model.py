@@ -1,4 +1,4 @@
-"""The network inside the denoiser: a U-Net conditioned on noise levels and the recent actions."""
+"""The network inside the denoiser: a U-Net conditioned on noise levels and recent actions."""
 
 from dataclasses import dataclass
 
@@ -20,10 +20,10 @@ from models.blocks import (
 
 @dataclass(frozen=True)
 class InnerModelConfig:
-    """Sizes of the network: one entry a level in `depths` (blocks), `channels` (width), `attn_depths` (0 or 1).
+    """Sizes of the network: `depths` (blocks), `channels` (width) and `attn_depths` (0 or 1) have one entry per level.
 
-    `num_actions` counts actions, or the entries of an action that is a vector; 0 where nobody acts. An upsampler knows
-    no actions, and has one frame more in its history: the small one that it enlarges.
+    `num_actions` is the number of actions, or of entries of an action vector; 0 for data without actions. An upsampler
+    takes no actions, and has one more frame in its history: the small frame that it enlarges.
     """
 
     img_channels: int
@@ -37,10 +37,10 @@ class InnerModelConfig:
 
 
 class InnerModel(nn.Module):
-    """F in Karras et al. 2022, eq. 7: from scaled frames and noise levels to the scaled residual."""
+    """The network F of Karras et al. 2022, eq. 7: from scaled frames and noise levels to the scaled residual."""
 
     def __init__(self, config: InnerModelConfig, has_noise_cond: bool = False) -> None:
-        """`has_noise_cond`: whether the network is also told how much noise its history has."""
+        """`has_noise_cond`: whether the network is also conditioned on the noise level of the history."""
         super().__init__()
         n, cond, first = config.num_steps_conditioning, config.cond_channels, config.channels[0]
         self.noise_emb = FourierFeatures(cond)
@@ -65,8 +65,8 @@ class InnerModel(nn.Module):
     ) -> Tensor:
         """From scaled `noisy_next_obs` (b, c, h, w) and `obs` (b, n·c, h, w) to F (b, c, h, w).
 
-        `c_noise` and `c_noise_cond` (b): noise of the next frame and of the history, where that has any. `act`: int64
-        (b, n), vectors (b, n, num_actions) of uint8 or float32, or None for an upsampler.
+        `c_noise` (b): the noise of the next frame. `c_noise_cond` (b): the noise of the history, None if it has none.
+        `act`: int64 (b, n), vectors (b, n, num_actions) of uint8 or float32, or None for an upsampler.
         """
         cond = self.noise_emb(c_noise)
         if self.noise_cond_emb is not None:
@@ -80,7 +80,7 @@ class InnerModel(nn.Module):
 
 
 class UNet(nn.Module):
-    """Levels of residual blocks, down to half the size each and up again, with a skip for every output on the way."""
+    """Levels of residual blocks. Each level down halves the size; every output down is a skip connection up."""
 
     def __init__(
         self, cond_channels: int, depths: tuple[int, ...], channels: tuple[int, ...], attn_depths: tuple[int, ...]

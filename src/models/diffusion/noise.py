@@ -1,4 +1,4 @@
-"""Noise in training: which levels are drawn, and how a frame becomes noisy."""
+"""Noise in training: the distribution of noise levels, and adding noise to frames."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 Randn = Callable[..., Tensor]
-"""`torch.randn`, or something in its place that replays recorded draws."""
+"""`torch.randn`, or a replacement for it that replays recorded draws."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class SigmaDistributionConfig:
     sigma_max: float = 20.0
 
     def draw(self, batch_size: int, device: torch.device, randn: Randn = torch.randn) -> Tensor:
-        """Noise levels σ, float32 (batch_size)."""
+        """Draw noise levels σ, float32 (batch_size)."""
         log_sigma = self.loc + self.scale * randn(batch_size, device=device)
         return log_sigma.exp().clip(self.sigma_min, self.sigma_max)
 
 
 def add_noise(frames: Tensor, sigma: Tensor, sigma_offset: float, randn: Randn = torch.randn) -> Tensor:
-    """Frames (b, c, h, w) with noise of the levels `sigma` (b), and noise that is constant over each channel.
+    """Add noise of levels `sigma` (b) to frames (b, c, h, w), and offset noise, which is constant over each channel.
 
-    `sigma_offset` is the standard deviation of the constant part. The offset is drawn first, then the noise.
+    `sigma_offset` is the standard deviation of the offset noise. The offset is drawn first, then the noise.
     """
     b, c = frames.shape[:2]
     offset = sigma_offset * randn(b, c, 1, 1, device=frames.device)

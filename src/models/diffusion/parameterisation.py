@@ -1,4 +1,4 @@
-"""Parameterisation: what the network reads, what it predicts, and how a clean frame follows from its output."""
+"""Parameterisation: the network's inputs, its prediction target, and the clean frame computed from its output."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,10 +8,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Conditioners:
-    """Scalings for a batch of noise levels: each (b, 1, 1, 1), `c_noise` (b).
+    """Scalings for a batch of noise levels: (b, 1, 1, 1) each, except `c_noise` (b).
 
-    The network F reads `c_in · noisy` and `c_noise`; the clean frame is `c_skip · noisy + c_out · F` (Karras et al.
-    2022, eq. 7). Networks that predict the noise, or a mixture of noise and frame, differ in these numbers only.
+    The inputs of the network F are `c_in · noisy` and `c_noise`; the clean frame is `c_skip · noisy + c_out · F`
+    (Karras et al. 2022, eq. 7). Networks that predict the noise, or a mixture of noise and frame, have the same form
+    with other scalings.
     """
 
     c_in: Tensor
@@ -20,40 +21,40 @@ class Conditioners:
     c_noise: Tensor
 
     def network_input(self, noisy: Tensor) -> Tensor:
-        """What the network reads in place of noisy frames (b, c, h, w)."""
+        """The network's input for noisy frames (b, c, h, w)."""
         return noisy * self.c_in
 
     def target(self, clean: Tensor, noisy: Tensor) -> Tensor:
-        """The network output (b, c, h, w) that leads from `noisy` to `clean` exactly."""
+        """The output (b, c, h, w) for which `denoised` returns exactly `clean`."""
         return (clean - self.c_skip * noisy) / self.c_out
 
     def denoised(self, noisy: Tensor, output: Tensor) -> Tensor:
-        """The clean frame (b, c, h, w) that a network output stands for, before it is quantised."""
+        """The clean frame (b, c, h, w) for a network output, before quantisation."""
         return self.c_skip * noisy + self.c_out * output
 
 
 class Parameterisation(Protocol):
-    """What a denoiser needs to know to use a network."""
+    """The scalings with which a denoiser uses a network."""
 
     def conditioners(self, sigma: Tensor) -> Conditioners:
         """Scalings for noise levels (b)."""
         ...
 
     def history_input(self, obs: Tensor) -> Tensor:
-        """What the network reads in place of the history's frames."""
+        """The network's input for the frames of the history."""
         ...
 
     def c_noise_cond(self, sigma_cond: Tensor) -> Tensor:
-        """What the network reads in place of the history's noise levels (b)."""
+        """The network's input for the noise levels of the history (b)."""
         ...
 
 
 @dataclass(frozen=True)
 class EDM:
-    """Preconditioning of Karras et al. 2022, table 1, where offset noise adds to the variance.
+    """Preconditioning of Karras et al. 2022, table 1, with the variance of the offset noise added to σ².
 
-    `sigma_data` is the standard deviation of the data, `sigma_offset_noise` that of the noise which is constant over
-    each channel of a frame. Network inputs and targets have unit variance at every noise level.
+    `sigma_data` and `sigma_offset_noise` are the standard deviations of the data and of the offset noise, which is
+    constant over each channel of a frame. Network inputs and targets have unit variance at every noise level.
     """
 
     sigma_data: float

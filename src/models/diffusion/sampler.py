@@ -1,4 +1,4 @@
-"""Sampling of the next frame: the schedule of noise levels, and a sampler applied to the denoiser."""
+"""Sampling of the next frame: the schedule of noise levels, and a solver applied to the denoiser."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from models.diffusion.samplers import Churn, Denoise, euler, heun
 
 @dataclass(frozen=True)
 class DiffusionSamplerConfig:
-    """Schedule (σ from `sigma_max` to `sigma_min`, bent by `rho`), solver order (1 Euler, 2 Heun) and churn.
+    """Schedule (σ from `sigma_max` to `sigma_min`, with exponent `rho`), solver order (1: Euler, 2: Heun) and churn.
 
-    `s_cond` is the σ of fresh noise that is added to the history, again and again, before each call of the network.
+    `s_cond` is the σ of the noise that is added to the history before each call of the network; it accumulates.
     """
 
     num_steps_denoising: int = 3
@@ -42,7 +42,7 @@ def build_sigmas(config: DiffusionSamplerConfig, device: torch.device) -> Tensor
 
 
 class DiffusionSampler:
-    """Draws next frames from a denoiser."""
+    """Samples next frames from a denoiser."""
 
     def __init__(self, denoiser: Denoiser, config: DiffusionSamplerConfig) -> None:
         self.denoiser = denoiser
@@ -53,9 +53,9 @@ class DiffusionSampler:
 
     @torch.no_grad()
     def sample(self, obs: Tensor, act: Tensor | None, randn: Randn = torch.randn) -> tuple[Tensor, list[Tensor]]:
-        """Draw the frame that follows `obs` (b, n, c, h, w) in [-1, 1] under `act`, as `Denoiser.denoise` takes them.
+        """Sample the frame that follows `obs` and `act`, which have the shapes and ranges of `Denoiser.denoise`.
 
-        Returns the frame (b, c, h, w), and the trajectory from noise to it, num_steps_denoising + 1 such frames.
+        Returns the frame (b, c, h, w), and the trajectory from noise to it: num_steps_denoising + 1 such frames.
         """
         b, _, c, h, w = obs.shape
         noise = randn(b, c, h, w, device=obs.device)
@@ -63,7 +63,7 @@ class DiffusionSampler:
         return trajectory[-1], trajectory
 
     def _denoise_after(self, obs: Tensor, act: Tensor | None, randn: Randn) -> Denoise:
-        """The denoiser as a function of the noisy frame and its noise levels alone."""
+        """The denoiser as a function of only the noisy frame and its noise levels."""
         s_cond, (b, n, c, h, w) = self.config.s_cond, obs.shape
         if s_cond <= 0:
             return lambda x, sigma: self.denoiser.denoise(x, sigma, obs, act)

@@ -1,7 +1,7 @@
-"""Samplers: from noise to a sample along falling noise levels, as plain functions of a denoiser.
+"""Samplers: plain functions of a denoiser that lead from noise to a sample along decreasing noise levels.
 
-Noise levels are numbers of the host, from large to small, the last one zero: branches on them, and on what follows from
-them, never wait for the device that the frames are on.
+Noise levels are Python numbers, from large to small, the last one zero. Branches that depend on them never wait for the
+device of the frames.
 """
 
 import itertools
@@ -15,12 +15,12 @@ from torch import Tensor
 from models.diffusion.noise import Randn
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
-"""From noisy x (b, c, h, w) and its noise levels (b) to the clean x0 (b, c, h, w)."""
+"""Maps noisy x (b, c, h, w) and its noise levels (b) to the clean x0 (b, c, h, w)."""
 
 
 @dataclass(frozen=True)
 class Churn:
-    """Noise that is added again before each step at levels in [s_tmin, s_tmax] (Karras et al. 2022, alg. 2)."""
+    """Noise added before each step whose level is in [s_tmin, s_tmax] (Karras et al. 2022, alg. 2)."""
 
     s_churn: float = 0.0
     s_tmin: float = 0.0
@@ -28,7 +28,7 @@ class Churn:
     s_noise: float = 1.0
 
     def add(self, x: Tensor, sigma: float, num_steps: int, randn: Randn) -> tuple[Tensor, float]:
-        """`x` at a raised noise level, and that level, where one of `num_steps` steps begins at `sigma`."""
+        """`x` with added noise, and its new level, before a step from `sigma`; `num_steps` counts all steps."""
         if self.s_churn <= 0 or not self.s_tmin <= sigma <= self.s_tmax:
             return x, sigma
         sigma_hat = sigma * (1 + min(self.s_churn / num_steps, math.sqrt(2) - 1))
@@ -42,9 +42,9 @@ NO_CHURN = Churn()
 def euler(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], churn: Churn = NO_CHURN, randn: Randn = torch.randn
 ) -> list[Tensor]:
-    """One Euler step from each of the n + 1 noise levels to the next.
+    """Euler's method: one step from each of the n + 1 noise levels to the next.
 
-    `x` (b, c, h, w) is noise. Returns the trajectory: `x` and the n points after it, the last of which is the sample.
+    `x` (b, c, h, w) is noise. Returns the trajectory: `x` and the n points after it; the last one is the sample.
     """
     trajectory = [x]
     for sigma, next_sigma in itertools.pairwise(sigmas):
@@ -58,9 +58,9 @@ def euler(
 def heun(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], churn: Churn = NO_CHURN, randn: Randn = torch.randn
 ) -> list[Tensor]:
-    """As `euler`, with a second evaluation at the end of each step but the last, which leads to zero.
+    """Heun's method: like `euler`, with a second evaluation at the end of each step except the last one.
 
-    This is algorithm 2 of Karras et al. 2022, except that the denoiser is told the level before churn.
+    This is algorithm 2 of Karras et al. 2022, except that the denoiser is given the noise level before churn.
     """
     trajectory = [x]
     for sigma, next_sigma in itertools.pairwise(sigmas):
@@ -76,5 +76,5 @@ def heun(
 
 
 def _for_each(x: Tensor, sigma: float) -> Tensor:
-    """A noise level for each x: (b), on the device of x."""
+    """The noise level repeated for each x: (b), on the device of x."""
     return torch.full((len(x),), sigma, device=x.device)

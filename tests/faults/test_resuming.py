@@ -1,4 +1,4 @@
-"""Runs that are stopped or killed anywhere end as if they had been left alone."""
+"""Runs that are stopped or killed at any moment end as if they had not been interrupted."""
 
 import random
 import re
@@ -45,8 +45,8 @@ def launch(command: list[str | Path]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def go_on_from_checkpoint(folder: Path) -> subprocess.Popen[str]:
-    """Resume, and wait until the run has gone on as far as its next checkpoint."""
+def resume_to_next_checkpoint(folder: Path) -> subprocess.Popen[str]:
+    """Resume, and wait until the run has written its next checkpoint."""
     before = (folder / "checkpoints" / "state.pt").stat().st_mtime_ns
     process = launch([PROJECT / "scripts" / "resume.sh", folder])
     wait_for_checkpoint(folder, process, before)
@@ -69,32 +69,43 @@ def test_same_settings_same_run(left_alone: Path, game: list[str], tmp_path: Pat
 
 @pytest.mark.slow
 def test_stopped_runs_end_the_same(left_alone: Path, game: list[str], tmp_path: Path) -> None:
-    """Stopped again and again, each time a little after it went on, so that stops fall into different phases."""
+    """Stopped again and again, each time a little after it set to work, so that stops fall into different phases.
+
+    Checkpoints are written as often as by default: hardly ever but when a run is stopped.
+    """
     number = signal.SIGTERM if game == runs.BREAKOUT else signal.SIGINT
-    folder, dice, stops = tmp_path / "run", random.Random(0), 0
-    process = start(folder, game, WRITE_ALWAYS)
-    wait_for_checkpoint(folder, process, later_than=0)
+    folder, rng, stops = tmp_path / "run", random.Random(0), 0
+    process = start(folder, game)
     while stops < 4:
-        time.sleep(dice.uniform(0.0, 1.0))
+        wait_until_at_work(folder, process)
+        time.sleep(rng.uniform(0.0, 1.0))
         process.send_signal(number)
         output = process.communicate(timeout=120)[0]
         assert process.returncode == 128 + number, output
         assert re.search(rf"Stopped by SIG\w+\. Resume with: .*scripts/resume\.sh {folder}", output), output
         stops += 1
-        process = go_on_from_checkpoint(folder)
+        process = launch([PROJECT / "scripts" / "resume.sh", folder])
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     assert runs.content(folder) == runs.content(left_alone)
 
 
+def wait_until_at_work(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Until the process has opened its log, which it does after everything else is made."""
+    before = set((folder / "tensorboard").glob("events*"))
+    while not set((folder / "tensorboard").glob("events*")) - before:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
+
+
 @pytest.mark.slow
 def test_killed_runs_end_the_same(left_alone: Path, game: list[str], tmp_path: Path) -> None:
     """Killed at random moments, every second time in the middle of writing a checkpoint."""
-    folder, dice, kills, kills_in_writing = tmp_path / "run", random.Random(0), 0, 0
+    folder, rng, kills, kills_in_writing = tmp_path / "run", random.Random(0), 0, 0
     process = start(folder, game, WRITE_ALWAYS)
     wait_for_checkpoint(folder, process, later_than=0)
     while kills < 6:
-        time.sleep(dice.uniform(0.0, 0.8))
+        time.sleep(rng.uniform(0.0, 0.8))
         while kills % 2 and not is_writing(folder) and process.poll() is None:
             pass
         assert process.poll() is None, process.stdout.read()
@@ -102,7 +113,7 @@ def test_killed_runs_end_the_same(left_alone: Path, game: list[str], tmp_path: P
         process.communicate()
         kills += 1
         kills_in_writing += is_writing(folder)
-        process = go_on_from_checkpoint(folder)
+        process = resume_to_next_checkpoint(folder)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     assert kills_in_writing >= 1
@@ -111,7 +122,7 @@ def test_killed_runs_end_the_same(left_alone: Path, game: list[str], tmp_path: P
 
 
 def is_writing(folder: Path) -> bool:
-    """Whether there is a checkpoint that is not whole yet."""
+    """Whether a checkpoint is being written."""
     return any((folder / "checkpoints").glob(".state.pt.*.part"))
 
 

@@ -1,0 +1,1 @@
+"""What `scripts/benchmark.py` measures: two ways of doing the same work, its parts, and the report on them."""

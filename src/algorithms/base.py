@@ -1,0 +1,153 @@
+"""The interface between an algorithm and the trainer, and the phases that an algorithm can ask the trainer to run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from agent import Agent
+from component import Component
+from data import Batch, Experience, Spaces
+from rl.policy import Env, Policy
+from run.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Let the policy act in the real environments for `steps` steps, limited by the run's total number of steps.
+
+    With `at_most`, collection continues, up to that many steps, until `rewards` rewards have been seen whose sign is
+    not the most common one.
+    """
+
+    steps: int
+    at_most: int | None = None
+    rewards: int = 0
+
+
+@dataclass(frozen=True)
+class Update:
+    """Update a component `updates` times."""
+
+    component: str
+    updates: int
+
+
+@dataclass(frozen=True)
+class Interleave:
+    """Alternate between collecting and updating: `ratio` updates of each component for each step collected.
+
+    Updates can draw from new steps immediately.
+    """
+
+    collect: Collect
+    update: tuple[str, ...]
+    ratio: float
+
+
+@dataclass(frozen=True)
+class PlayEpisodes:
+    """Play `count` whole episodes in the test environments; they replace the test data.
+
+    Their returns are logged under `collection/<name>`.
+    """
+
+    count: int
+    name: str = "test"
+
+
+@dataclass(frozen=True)
+class EvaluateWorld:
+    """Test every component on the test data, and make a video of real beside imagined frames."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """Save the agent's weights in `agent_versions/`."""
+
+
+Phase = Collect | Update | Interleave | PlayEpisodes | EvaluateWorld | Save
+
+
+class World(Env, Protocol):
+    """An imagined environment. It starts from real experience, and can also follow a given sequence of actions."""
+
+    num_context_steps: int
+    """Number of real steps that imagination starts from."""
+    horizon: int
+    """Number of steps until an episode is truncated; may be changed at any time."""
+    shows_rewards: bool
+    """Whether the world also predicts rewards and ends."""
+
+    def imagine(self, batch: Batch, act: Tensor) -> Tensor:
+        """Imagine frames under given actions, without ends or restarts.
+
+        `batch` holds the `num_context_steps` real frames and actions to start from; its last action leads to the first
+        imagined frame. `act` int64 (b, t - 1), or vectors (b, t - 1, size), are the actions taken at the imagined
+        frames. Returns uint8 (b, t, c, h, w).
+        """
+
+    def parts(self) -> Mapping[str, tuple[Any, str]]:
+        """The parts to time in a profile: for each label, an object and the name of its method."""
+
+
+class Algorithm(Protocol):
+    """What the trainer needs to know about an algorithm."""
+
+    agent: Agent
+    """Its flat state dict is saved in `agent_versions/`."""
+    components: Mapping[str, Component]
+    """Trained modules; settings and metrics use these names. Empty if nothing is trained, as in play."""
+    policy: Policy | None
+    """Acts in real and imagined environments; None if the agent learns from recordings only."""
+
+    def phases(self, epoch: int) -> Sequence[Phase]:
+        """The phases of an epoch (counted from 1). The trainer adds tests and saves, according to the settings."""
+
+    def world(self, num_envs: int) -> World | None:
+        """The imagined environment; None if the algorithm has none."""
+
+    def state_of_rank(self) -> dict[str, Any]:
+        """State that differs between ranks, such as rollouts and random generators, except PyTorch's random states."""
+
+    def load_state_of_rank(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an algorithm is built from: the data's shapes, the device, and sources of experience.
+
+    `experience` is what it learns from; None if it only acts. If there is no `experience`,
+    `draw_starts(count, length, with_full_frames)` returns the segments of real steps that imagination starts from.
+    `make_env(count, seed)` makes real training environments. `precision` is the dtype that networks run in.
+    """
+
+    spaces: Spaces
+    ranks: Ranks
+    precision: torch.dtype
+    seed: int = 0
+    experience: Experience | None = None
+    draw_starts: Callable[[int, int, bool], Batch] | None = None
+    make_env: Callable[[int, int], Env] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.ranks.device
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The entry point of an algorithm: the type of its settings, and the function that makes it from them.
+
+    `count_actions(weights)` returns the number of actions, or of entries of an action vector, that an agent with these
+    weights was made for. `epoch_line` and `summary` map labels to the names of the metrics to print after each epoch
+    and at the end of a run.
+    """
+
+    config: type
+    make: Callable[[Any, Surroundings], Algorithm]
+    count_actions: Callable[[Mapping[str, Tensor]], int]
+    epoch_line: Mapping[str, str] = field(default_factory=dict)
+    summary: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,45 @@
+"""What the header of play mode says."""
+
+from game.idle_keys import IdleKeys
+from game.keys import ActionKeys
+from game.layout_keys import LayoutKeys
+from game.moment import Moment, Place
+from game.view import Field, number
+
+
+def header_fields(
+    now: Moment,
+    place: Place,
+    label_width: int,
+    who: str,
+    keys: ActionKeys | LayoutKeys | IdleKeys,
+    shows_thoughts: bool,
+) -> tuple[Field, ...]:
+    """The world, who acts, the last step, and with `shows_thoughts` the policy's entropy and value."""
+    world = place.imagined
+    fields = [
+        Field("", place.label, label_width),
+        Field("", who, 15),
+        Field("step", str(now.step), 10),
+        Field("horizon", "-" if world is None else str(world.horizon), 12),
+    ]
+    if world is None or world.shows_rewards:
+        fields += [
+            Field("return", number(now.total, 9), 16),
+            Field("reward", number(now.rew, 7, "+"), 14),
+            Field("end", yes_or_no(now.end), 7),
+        ]
+    fields += [
+        Field("trunc", yes_or_no(now.trunc), 9),
+        Field("action", "-" if now.act is None else keys.name(now.act), 7 + keys.longest_name),
+    ]
+    if shows_thoughts:
+        fields += [
+            Field("entropy", f"{now.entropy:.2f} bits", 17),
+            Field("value", number(now.value, 7), 13),
+        ]
+    return tuple(fields)
+
+
+def yes_or_no(flag: bool) -> str:
+    return "yes" if flag else "no"

@@ -1,0 +1,55 @@
+"""The world that a player is in, and what is seen there at one moment."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from algorithms.base import World
+from envs import RealEnv
+
+
+@dataclass(frozen=True)
+class Place:
+    """One environment to play in; `original` is the same game with frames in its own size."""
+
+    name: str
+    label: str
+    env: World | RealEnv
+    original: RealEnv | None = None
+
+    @cached_property
+    def imagined(self) -> World | None:
+        """The environment, if it is imagined."""
+        return None if isinstance(self.env, RealEnv) else self.env
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is seen now, what led to it, and what the policy thinks of it.
+
+    `full_obs` is the upsampler's frame, `original_obs` the real game's frame in its own size.
+    """
+
+    obs: Tensor
+    original_obs: Tensor | None = None
+    full_obs: Tensor | None = None
+    step: int = 0
+    total: float = 0.0
+    act: int | Tensor | None = None
+    rew: float = 0.0
+    end: bool = False
+    trunc: bool = False
+    probs: tuple[float, ...] = ()
+    value: float = 0.0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the episode is over."""
+        return self.end or self.trunc
+
+    @property
+    def entropy(self) -> float:
+        """Of the policy, in bits."""
+        return -sum(share * math.log2(share) for share in self.probs if share > 0)

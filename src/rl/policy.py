@@ -1,0 +1,59 @@
+"""Protocols of policies and environments."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from data import Start, Step
+
+Memory = Any
+"""The state of a policy between steps: tensors (b, …), in tuples, lists or dictionaries."""
+
+
+class Policy(Protocol):
+    """Chooses actions from frames, one step at a time."""
+
+    def initial(self, batch_size: int) -> Memory:
+        """The memory at the start of an episode."""
+
+    def act(self, obs: Tensor, memory: Memory, is_first: Tensor) -> tuple[Tensor, Memory]:
+        """Actions (b) for frames (b, c, h, w), uint8 or in [-1, 1], and the new memory.
+
+        Where `is_first` bool (b) is set, an episode begins and the old memory is ignored.
+        """
+
+
+@runtime_checkable
+class Thinker(Protocol):
+    """A policy that can show its action probabilities and value."""
+
+    def thoughts(self, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Action probabilities (b, num_actions) and values (b), from the memory that `act` returned."""
+
+
+class Env(Protocol):
+    """A vector environment, real or imagined: the environments in `envs/`, and the worlds of algorithms."""
+
+    num_envs: int
+    num_actions: int
+
+    def prepare(self, num_steps: int) -> None:
+        """Prepare what the next `num_steps` steps may need, so that they do not wait for the device."""
+
+    def reset(self) -> Start: ...
+
+    def step(self, act: Tensor) -> Step: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def send(memory: Memory, device: torch.device) -> Memory:
+    """Move all tensors of a memory to a device."""
+    if isinstance(memory, dict):
+        return {name: send(part, device) for name, part in memory.items()}
+    if isinstance(memory, tuple | list):
+        return type(memory)(send(part, device) for part in memory)
+    return memory.to(device) if torch.is_tensor(memory) else memory

@@ -1,0 +1,108 @@
+"""The training and test data of a run: collected by the run itself, or a static data set."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from algorithms.config import StaticDatasetConfig
+from data import Actions, Dataset, Experience, FullFrames, Spaces, find_splits
+from envs import EnvConfig, action_layout, frame_shape
+from errors import UserError
+from run.device import choose_device
+from run.folder import RunFolder
+from run.ranks import Ranks
+
+REPLAY_SHARE_OF_MEMORY = 0.3
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Training and test data. `is_own`: the run collects it, and may remove it."""
+
+    train: Experience
+    test: Experience
+    is_own: bool
+
+
+def open_own_data(folder: RunFolder, env: EnvConfig, num_steps: int, replay_device: str, ranks: Ranks) -> RunData:
+    """Open the run's own data sets, with memory for `num_steps` steps."""
+    if replay_device == "disk":
+        raise UserError("training.replay_device=disk is for static data sets: set static_dataset.path.")
+    size = num_steps * int(np.prod(frame_shape(env)))
+    device = _replay_device(replay_device, ranks, size) or torch.device("cpu")
+    train = Experience(Dataset(folder.dataset("train")), device, num_steps)
+    return RunData(train, Experience(Dataset(folder.dataset("test")), None), is_own=True)
+
+
+def open_static_data(config: StaticDatasetConfig, env: EnvConfig, replay_device: str, ranks: Ranks) -> RunData:
+    """Open an existing data set; without a test split, the test data is empty.
+
+    Raises UserError if the data cannot be used, or its frames do not have the shape of `env`.
+    """
+    root = Path(config.path)
+    train_path, test_path = find_splits(root)
+    train = Dataset.open(train_path)
+    test = Dataset.open(test_path) if test_path.is_dir() else Dataset(test_path)
+    _check_frames(train, env)
+    full_frames = Path(config.path_full_res or root / "full_res")
+    size = train.num_steps * int(np.prod(frame_shape(env)))
+    device = _replay_device(replay_device, ranks, size)
+    experience = Experience(train, device, train.num_steps, FullFrames(full_frames, train))
+    experience.load()
+    return RunData(experience, Experience(test, None, full=FullFrames(full_frames, test)), is_own=False)
+
+
+def spaces_of(dataset: Dataset, env: EnvConfig, num_actions: int | None) -> Spaces:
+    """The shape of frames and the actions of a data set; `num_actions=None` counts numbered actions in the data.
+
+    Raises UserError if `env` does not describe the meaning of multi-hot actions.
+    """
+    first, layout = dataset.load_episode(0), action_layout(env)
+    actions, frame = Actions.of(first.act), tuple(first.obs.shape[1:])
+    if actions.kind == "numbered":
+        if layout is not None:
+            where = dataset.directory
+            raise UserError(f"The actions in {where} are numbers, without a layout: set env.train.actions=null.")
+        largest = num_actions or max(Actions.of(episode.act).size for episode in dataset.episodes())
+        return Spaces(frame, Actions("numbered", largest))
+    if actions.kind == "multi-hot" and layout is None:
+        raise UserError(
+            f"The actions in {dataset.directory} are multi-hot, and env.train.actions does not describe their "
+            f"{actions.size} entries: choose a game that does, as env=csgo."
+        )
+    if layout is not None and layout.num_actions != actions.size:
+        raise UserError(
+            f"The actions in {dataset.directory} have {actions.size} entries, but env.train.actions has "
+            f"{layout.num_actions}: the data was made for another game."
+        )
+    return Spaces(frame, actions)
+
+
+def _check_frames(train: Dataset, env: EnvConfig) -> None:
+    shape, wanted = tuple(train.load_episode(0).obs.shape[1:]), frame_shape(env)
+    if shape != wanted:
+        channels, height, width = shape
+        size = height if height == width and isinstance(env.size, int) else f"[{height},{width}]"
+        settings = [f"env.train.size={size}"] if shape[1:] != wanted[1:] else []
+        settings += [f"env.train.grayscale={str(channels == 1).lower()}"] if channels != wanted[0] else []
+        raise UserError(
+            f"The frames in {train.directory} are {shape}, but the networks are made for {wanted}: "
+            f"set {' '.join(settings)}."
+        )
+
+
+def _replay_device(name: str, ranks: Ranks, size: int) -> torch.device | None:
+    """The device for frames of `size` bytes in all; None to leave them on disk."""
+    if name == "disk":
+        return None
+    if name != "auto":
+        return choose_device(name, setting="training.replay_device=")
+    device = ranks.device
+    if device.type == "cuda" and size < REPLAY_SHARE_OF_MEMORY * torch.cuda.get_device_properties(device).total_memory:
+        return device
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
+    # Each rank holds a copy.
+    return None if ranks.world_size * size > REPLAY_SHARE_OF_MEMORY * memory else torch.device("cpu")

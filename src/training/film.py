@@ -1,0 +1,38 @@
+"""A video of real frames beside frames imagined under the same actions."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from algorithms.base import World
+from data import Experience, Segments
+from run.media import label_columns, write_video
+
+NUM_SCENES = 4
+
+
+def film_world(world: World, test: Experience, video_steps: int, device: torch.device, path: Path) -> None:
+    """Write a video of several scenes, real on the left, imagined on the right.
+
+    Each scene begins with the real frames that imagination starts from, on both sides. If no episode is long enough,
+    no video is written.
+    """
+    n, lengths = world.num_context_steps, test.replay.episode_lengths
+    num_steps = min(video_steps, int(lengths.max()) - n)
+    if num_steps < 1:
+        return
+    batch = test.gather(_choose_scenes(lengths, n + num_steps)).to(device)
+    given = batch.between(0, n)
+    imagined = world.imagine(given, batch.act[:, n : n + num_steps - 1])
+    columns = {"real": batch.obs, "imagined": torch.cat((given.obs, imagined), dim=1)}
+    frames = label_columns({name: frames.flatten(0, 1) for name, frames in columns.items()})
+    write_video(frames, frames.shape[1:3], path)
+
+
+def _choose_scenes(episode_lengths: np.ndarray, length: int) -> Segments:
+    """Scenes spread evenly over all positions where a whole scene fits."""
+    room = np.maximum(0, episode_lengths - length + 1)
+    places = np.linspace(0, room.sum() - 1, NUM_SCENES).astype(np.int64)
+    episode_ids = np.searchsorted(np.cumsum(room), places, side="right")
+    return Segments(episode_ids, places - (np.cumsum(room) - room)[episode_ids], length)

@@ -1,0 +1,230 @@
+"""A runner for each kind of phase. Each can stop between any two steps and resume there."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+from tqdm import tqdm
+
+from algorithms.base import Algorithm, Collect, EvaluateWorld, Interleave, Phase, PlayEpisodes, Save, Update
+from algorithms.config import CheckpointingConfig, EvaluationConfig
+from component import Component
+from rl.collector import Collector
+from run.folder import RunFolder
+from run.ranks import Ranks
+from training.data import RunData
+from training.film import film_world
+from training.progress import Progress
+from training.report import LossInBar, Report
+from training.schedule import Schedule
+from training.stops import Stops
+
+
+@dataclass
+class Runners:
+    """The objects that phases use. Collectors are None on all ranks except the first, and without environments.
+
+    `num_steps_total` limits the number of steps that a run collects.
+    """
+
+    algorithm: Algorithm
+    data: RunData
+    collect_train: Collector | None
+    collect_test: Collector | None
+    num_steps_total: int
+    evaluation: EvaluationConfig
+    checkpointing: CheckpointingConfig
+    folder: RunFolder
+    ranks: Ranks
+    progress: Progress
+    schedule: Schedule
+    report: Report
+    stops: Stops
+
+    def run(self, phase: Phase) -> None:
+        match phase:
+            case Collect():
+                self._alone(partial(self._collect, phase))
+            case Update():
+                self._update(phase)
+            case Interleave():
+                self._interleave(phase)
+            case PlayEpisodes():
+                self._alone(partial(self._play_episodes, phase))
+            case EvaluateWorld():
+                self._alone(self._evaluate_world)
+            case Save():
+                self._alone(self._save)
+
+    @property
+    def _epoch(self) -> int:
+        """The epoch for logging: 0 before the first training phase."""
+        return 0 if self.schedule.is_untrained(self.progress) else self.progress.epoch
+
+    def _collect(self, phase: Collect) -> None:
+        collector, dataset = self.collect_train, self.data.train.dataset
+        room = self.num_steps_total - (dataset.num_steps - collector.num_stored_steps)
+        if not self.progress.phase_has_begun:
+            room = self.num_steps_total - dataset.num_steps
+        least, most = min(phase.steps, room), min(phase.at_most or phase.steps, room)
+        if most <= 0:
+            return
+        self._begin_collection()
+
+        def is_enough() -> bool:
+            steps = collector.num_steps
+            return steps >= most or (steps >= least and self._has_seen(phase.rewards))
+
+        self._step_until(is_enough, collector, "Collecting", most, lambda: collector.num_steps)
+        collector.store_unfinished()
+        self._end_collection()
+
+    def _update(self, phase: Update) -> None:
+        component = self.algorithm.components[phase.component]
+        done = component.num_updates_in_phase
+        if phase.updates == 0:
+            return
+        with (
+            component.at_work(),
+            self.report.timed(phase.component) as units,
+            self.report.bar(phase.component, self.progress, phase.updates, done) as bar,
+        ):
+            show = LossInBar(bar, component)
+            while component.num_updates_in_phase < phase.updates:
+                component.update()
+                show()
+                self.stops.between_steps()
+            units.append(phase.updates - done)
+        self._end_updates(component)
+
+    def _interleave(self, phase: Interleave) -> None:
+        progress, replay = self.progress, self.data.train.replay
+        components = [self.algorithm.components[name] for name in phase.update]
+        total = min(phase.collect.steps, self.num_steps_total - (replay.num_steps - progress.steps))
+        if total <= 0:
+            return
+        if not progress.phase_has_begun:
+            self._alone(self._begin_collection)
+        before = progress.steps
+        with (
+            contextlib.ExitStack() as stack,
+            self.report.timed("Interleaving") as units,
+            self.report.bar("Interleaving", progress, total, before) as bar,
+        ):
+            for each in components:
+                stack.enter_context(each.at_work())
+            show = LossInBar(bar, components[0])
+            while True:
+                component = min(components, key=lambda each: each.num_updates_in_phase)
+                if component.num_updates_in_phase < int(progress.steps * phase.ratio):
+                    component.update()
+                    show(0)
+                elif progress.steps < total:
+                    self._alone(self._collect_and_store)
+                    show(progress.steps - bar.n)
+                else:
+                    break
+                self.stops.between_steps()
+            units.append(progress.steps - before)
+        for each in components:
+            self._end_updates(each)
+        self._alone(self._end_collection)
+
+    def _play_episodes(self, phase: PlayEpisodes) -> None:
+        collector, test = self.collect_test, self.data.test
+        if phase.count == 0:
+            return
+        if not self.progress.phase_has_begun:
+            test.clear()
+            collector.begin(phase.count)
+            self.progress.phase_has_begun = True
+        words = "Playing test episodes"
+        self._step_until(lambda: collector.is_complete, collector, words, phase.count, lambda: len(collector.returns))
+        test.dataset.save_info()
+        self.report.episodes(self._epoch, phase.name, collector, {})
+        mean_return, best = float(np.mean(collector.returns)), self.progress.best_return
+        if phase.name == "test" and self._epoch > 0 and (best is None or mean_return > best):
+            self.progress.best_return = mean_return
+            self.algorithm.agent.save(self.folder.best_agent)
+
+    def _evaluate_world(self) -> None:
+        test, components = self.data.test, self.algorithm.components
+        if test.dataset.num_episodes > 0:
+            for name, component in components.items():
+                if component.test_draws is not None:
+                    self.report.numbers(self._epoch, f"{name}/test", self._test(component))
+            world = self.algorithm.world(1)
+            if world is not None:
+                with contextlib.ExitStack() as stack:
+                    for each in components.values():
+                        stack.enter_context(each.at_work(trains=False))
+                    path = self.folder.media / f"real_and_imagined_epoch_{self._epoch:05d}.mp4"
+                    film_world(world, test, self.evaluation.video_steps, self.ranks.device, path)
+
+    def _save(self) -> None:
+        self.algorithm.agent.save(self.folder.agent_version(self.progress.epoch))
+        versions = sorted(self.folder.agent_versions.glob("agent_epoch_*.pt"))
+        to_keep = self.checkpointing.num_to_keep
+        for path in versions[:-to_keep] if to_keep is not None else ():
+            path.unlink()
+
+    def _test(self, component: Component) -> dict[str, float]:
+        """Averages of a component's metrics over the test data, or part of it."""
+        draws, test = component.test_draws, self.data.test
+        segments = draws.test_segments(test, component.training.batch_size, self.evaluation.max_batches)
+        bar = tqdm(segments, f"Testing {component.name}", leave=False, disable=None, delay=1)
+        with component.at_work(trains=False):
+            return component.evaluate(draws.gather(test, each) for each in bar)
+
+    def _begin_collection(self) -> None:
+        if self.progress.phase_has_begun:
+            return
+        if not self.collect_train.has_begun:
+            self.collect_train.begin()
+        self.collect_train.forget_results()
+        self.progress.phase_has_begun = True
+
+    def _collect_and_store(self) -> None:
+        """Step every environment, and store the steps for the next update."""
+        self.collect_train.step()
+        self.collect_train.store_unfinished()
+        self.progress.steps = self.collect_train.num_steps
+
+    def _end_collection(self) -> None:
+        collector, progress, dataset = self.collect_train, self.progress, self.data.train.dataset
+        dataset.save_info()
+        if progress.epoch == 1:
+            progress.first_collection = (progress.first_collection or 0) + collector.num_steps
+        self.report.episodes(progress.epoch, "train", collector, {"num_steps": float(dataset.num_steps)})
+
+    def _end_updates(self, component: Component) -> None:
+        metrics = {**component.finish_phase(), "num_updates": component.num_updates}
+        self.report.numbers(self.progress.epoch, f"{component.name}/train", metrics)
+        self.report.rate(self.progress.epoch, component.name)
+
+    def _has_seen(self, wanted: int) -> bool:
+        """Whether `wanted` rewards have been seen whose sign is not the most common one."""
+        counts = self.data.train.dataset.counter_rew + self.collect_train.unstored_rewards()
+        return counts.total() - max(counts.values(), default=0) >= wanted
+
+    def _step_until(
+        self, is_done: Callable[[], bool], collector: Collector, words: str, total: int, count: Callable[[], int]
+    ) -> None:
+        before = collector.num_steps
+        with self.report.timed(words) as units, self.report.bar(words, self.progress, total, count()) as bar:
+            while not is_done():
+                collector.step()
+                bar.update(count() - bar.n)
+                self.stops.between_steps()
+            units.append(collector.num_steps - before)
+
+    def _alone(self, work: Callable[[], None]) -> None:
+        """Call `work` on the first rank; the others then receive the collected episodes and the progress."""
+        self.stops.alone(work)
+        train = self.data.train
+        added, progress = self.ranks.broadcast((train.take_added(), asdict(self.progress)))
+        if not self.ranks.is_first:
+            train.follow(added)
+            vars(self.progress).update(progress)
