@@ -18,7 +18,7 @@ from conftest import PROJECT
 def lint(source: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     """Check the contracts of `pyproject.toml` on the files in `source`.
 
-    import-linter knows packages only, so single files are laid out as packages of the same name.
+    import-linter supports only packages, so single files are laid out as packages of the same name.
     """
     house = tmp_path / "house"
     shutil.copytree(source, house, ignore=shutil.ignore_patterns("__pycache__"))

@@ -12,7 +12,7 @@ class Start:
     `obs` uint8 (b, c, h, w). `history` uint8 or in [-1, 1] (b, n - 1, c, h, w): the frames before `obs`, with which an
     agent with a memory can warm up; imagined environments provide them. `full_obs` uint8 (b, c, H, W): the frame in
     full size, if the environment draws it. `origin` int64 (b, 2): for imagined environments, the recorded episode and
-    the step in it that they start from, in the numbering of whoever drew the start.
+    the step in it that they start from, as counted by the data that the start was drawn from.
     """
 
     obs: Tensor

@@ -107,7 +107,7 @@ def draw_curves(metrics: list[dict[str, float]], path: Path) -> None:
         axis.legend(fontsize="small")
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_visible(False)
-    # Fixed margins, in inches: to compute them takes as long as the drawing itself.
+    # Fixed margins in inches: computing them takes as long as drawing.
     width, height = figure.get_size_inches()
     figure.subplots_adjust(
         left=0.75 / width,

@@ -74,7 +74,7 @@ class Report:
         self.numbers(epoch, f"collection/{name}", metrics)
 
     def epoch(self, progress: Progress) -> None:
-        """Print a line with metrics of the epoch and the remaining time; draw the curves where it was tested."""
+        """Print a line with metrics of the epoch and the remaining time; draw new curves if the epoch was tested."""
         if self._log is None:
             return
         epoch, num_epochs = progress.epoch, self._schedule.num_epochs(progress.first_collection)

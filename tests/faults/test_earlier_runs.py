@@ -1,4 +1,4 @@
-"""Runs from before there were several algorithms: their weights and data open, and resuming says what to do."""
+"""Runs made before there were several algorithms: their weights and data open, and resuming names their own code."""
 
 import sys
 from pathlib import Path

@@ -32,7 +32,7 @@ def one_line(words: str) -> str:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable[..., str]:
-    """Train by the command line of a user, in this process, which saves its start; returns what it complains of."""
+    """Train with a user's command line in this process, which saves starting another; returns the error message."""
 
     def call(folder: Path, *overrides: str, game: list[str] = runs.BREAKOUT) -> str:
         settings = [*game, *runs.SMALL_NETWORKS, *runs.SHORT_SCHEDULE, *overrides, f"hydra.run.dir={folder}"]
@@ -86,7 +86,7 @@ def test_too_small_a_gpu_number(tmp_path: Path) -> None:
 
 
 def test_gym_without_id(tmp_path: Path) -> None:
-    """From a process of its own, as users call it."""
+    """In a process of its own, as users call it."""
     result = runs.train(tmp_path / "run", game=["env=gym"])
     assert "env.train.id" in complaint(result)
 

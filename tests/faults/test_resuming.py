@@ -69,9 +69,9 @@ def test_same_settings_same_run(left_alone: Path, game: list[str], tmp_path: Pat
 
 @pytest.mark.slow
 def test_stopped_runs_end_the_same(left_alone: Path, game: list[str], tmp_path: Path) -> None:
-    """Stopped again and again, each time a little after it set to work, so that stops fall into different phases.
+    """Stopped again and again, each time a little after it started to work, so that it stops in different phases.
 
-    Checkpoints are written as often as by default: hardly ever but when a run is stopped.
+    With the default settings, nearly all checkpoints are written because the run is stopped.
     """
     number = signal.SIGTERM if game == runs.BREAKOUT else signal.SIGINT
     folder, rng, stops = tmp_path / "run", random.Random(0), 0
@@ -91,7 +91,7 @@ def test_stopped_runs_end_the_same(left_alone: Path, game: list[str], tmp_path: 
 
 
 def wait_until_at_work(folder: Path, process: subprocess.Popen[str]) -> None:
-    """Until the process has opened its log, which it does after everything else is made."""
+    """Wait until the process has opened its log, which it does after making everything else."""
     before = set((folder / "tensorboard").glob("events*"))
     while not set((folder / "tensorboard").glob("events*")) - before:
         assert process.poll() is None, process.stdout.read()

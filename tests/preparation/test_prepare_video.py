@@ -1,4 +1,4 @@
-"""Videos with tables of actions become a data set, by the real command, as in the example of docs/own-games.md."""
+"""The real command makes data sets from videos with tables of actions; one is the example of docs/own-games.md."""
 
 import csv
 import subprocess

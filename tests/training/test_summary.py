@@ -1,4 +1,4 @@
-"""What a run says at its end, from its own files."""
+"""The summary of a run, read from its files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every setting of a run does what it says, on the real emulator."""
+"""Every setting of a run has its effect, with the real emulator."""
 
 import shutil
 import signal
