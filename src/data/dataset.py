@@ -1,6 +1,5 @@
 """Episodes on disk, in the layout of the published system; either system can read the other's data sets."""
 
-import functools
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -101,7 +100,7 @@ class Dataset:
             if len(episode) < counted:
                 raise UserError(f"{path} holds {len(episode)} steps, but {self.info_path} counts {counted}.")
             parts.insert(0, episode.first(counted))
-        return functools.reduce(Episode.followed_by, parts)
+        return Episode.joined(parts)
 
     def episodes(self) -> Iterator[Episode]:
         return (self.load_episode(episode_id) for episode_id in range(self.num_episodes))

@@ -1,5 +1,6 @@
 """One episode of experience, in memory and in the published file format."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,11 @@ class Episode:
     def total_reward(self) -> float:
         return float(self.rew.sum())
 
-    def followed_by(self, later: "Episode") -> "Episode":
-        """This episode followed by the steps of `later`; entries of `later.info` take precedence."""
-        joined = [torch.cat((getattr(self, name), getattr(later, name))) for name in STEP_FIELDS]
-        return Episode(*joined, info={**self.info, **later.info})
+    @classmethod
+    def joined(cls, parts: Sequence["Episode"]) -> "Episode":
+        """The steps of all parts in a row; of equal entries of `info`, the last one is kept."""
+        steps = [torch.cat([getattr(part, name) for part in parts]) for name in STEP_FIELDS]
+        return cls(*steps, info={name: value for part in parts for name, value in part.info.items()})
 
     def first(self, num_steps: int) -> "Episode":
         """The first `num_steps` steps; if any are cut off, the result has no final observation."""

@@ -102,7 +102,7 @@ def test_unfinished_episode_is_extended(tmp_path: Path) -> None:
     dataset.add_episode(make_episode(2))
     dataset.add_episode(second, episode_id)
     assert dataset.lengths == [7, 2]
-    assert_same(dataset.load_episode(0), first.followed_by(second))
+    assert_same(dataset.load_episode(0), Episode.joined([first, second]))
     assert sum(dataset.counter_end.values()) == 9
 
 
@@ -328,7 +328,7 @@ def test_unfinished_episodes_are_written_when_they_are_saved(tmp_path: Path) -> 
     episode_id = dataset.add_episode(parts[0])
     dataset.add_episode(parts[1], episode_id)
     assert not dataset.episode_path(0).exists()
-    assert_same(dataset.load_episode(0), parts[0].followed_by(parts[1]))
+    assert_same(dataset.load_episode(0), Episode.joined(parts[:2]))
     dataset.save_info()
     assert len(Dataset.open(tmp_path).load_episode(0)) == 5
     dataset.add_episode(parts[2], episode_id)
@@ -336,7 +336,7 @@ def test_unfinished_episodes_are_written_when_they_are_saved(tmp_path: Path) -> 
     assert len(Episode.load(dataset.episode_path(0))) == 10
     assert len(Dataset.open(tmp_path).load_episode(0)) == 5
     dataset.save_info()
-    assert_same(Dataset.open(tmp_path).load_episode(0), parts[0].followed_by(parts[1]).followed_by(parts[2]))
+    assert_same(Dataset.open(tmp_path).load_episode(0), Episode.joined(parts))
 
 
 @pytest.mark.parametrize("device", [None, torch.device("cpu")])

@@ -182,7 +182,7 @@ class Shelf:
         if episode_id is None:
             self.episodes.append(episode)
             return len(self.episodes) - 1
-        self.episodes[episode_id] = self.episodes[episode_id].followed_by(episode)
+        self.episodes[episode_id] = Episode.joined([self.episodes[episode_id], episode])
         return episode_id
 
 
