@@ -28,7 +28,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     game = ["env=gym", "env.train.id=pixel_game:Chase-v0", "+experiment=tiny", "common.device=cpu"]
     started = time.monotonic()
     command = runs.command(*game, "common.seed=0", f"hydra.run.dir={folder}")
-    result = runs.run(command, timeout=1200, OMP_NUM_THREADS="2")
+    result = runs.run(command, timeout=2400, OMP_NUM_THREADS="2")
     assert result.returncode == 0, result.stderr
     print(f"trained in {time.monotonic() - started:.0f} s\n{result.stdout}")
     return RunFolder.open(folder)
