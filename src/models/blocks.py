@@ -187,14 +187,18 @@ class ActionEmbedding(nn.Embedding):
 
 
 class FourierFeatures(nn.Module):
-    """Cosines and sines of a number at fixed random frequencies: (b) to (b, channels)."""
+    """Cosines and sines of a number at fixed random frequencies: (b) to (b, channels).
+
+    They are float32 in every precision: in bfloat16, many noise levels would share one embedding.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("weight", torch.randn(1, channels // 2))
 
     def forward(self, number: Tensor) -> Tensor:
-        angles = 2 * math.pi * number[:, None] @ self.weight
+        # Not a matrix product, which autocast computes in bfloat16, and CUDA possibly in TF32.
+        angles = 2 * math.pi * number.float()[:, None] * self.weight.float()
         return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 

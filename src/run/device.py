@@ -55,6 +55,19 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     raise UserError(f"training.precision={name} is unknown: use auto, bf16 or fp32.")
 
 
+def set_backends(device: torch.device, precision: torch.dtype) -> None:
+    """Choose the settings of PyTorch's backends for this process; only CUDA needs any.
+
+    In float32, matrix products and convolutions are exact (no TF32). In bfloat16, the parts that remain in float32 may
+    use TF32. cuDNN measures which algorithm is fastest for each shape.
+    """
+    if device.type != "cuda":
+        return
+    torch.set_float32_matmul_precision("highest" if precision == torch.float32 else "high")
+    torch.backends.cudnn.allow_tf32 = precision != torch.float32
+    torch.backends.cudnn.benchmark = True
+
+
 def _is_good_at_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
