@@ -37,7 +37,15 @@ def choose_device(name: str, local_rank: int = 0, setting: str = "common.device=
 def _with_index(device: torch.device, local_rank: int) -> torch.device:
     if device.type != "cuda" or device.index is not None:
         return device
+    if local_rank >= (count := torch.cuda.device_count()):
+        raise UserError(f"Process {local_rank} (counted from 0) of this machine needs a GPU; only {count} are here.")
     return torch.device("cuda", local_rank)
+
+
+def make_current(device: torch.device) -> None:
+    """Let this process use a GPU wherever none is named; without this, every process also takes memory on the first."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

@@ -25,6 +25,7 @@ from run.log import Log, WandbConfig, read_metrics
 from run.media import draw_curves, label_columns, write_video
 from run.pace import Pace, in_words
 from run.random_state import numpy_generator, random_state, restore_random_state
+from run.ranks import run_ranks
 
 CPU = torch.device("cpu")
 
@@ -250,6 +251,13 @@ def test_weights_cast_once_compute_the_same() -> None:
         assert torch.equal(head(frames), expected)
     dtypes = [layer.weight.dtype for layer in (network[0], network[1], network[3], network[4])]
     assert dtypes == [torch.bfloat16, torch.float32, torch.bfloat16, torch.float32]
+
+
+def test_processes_of_one_machine_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"^common.device=cuda:0 is one GPU, but there are 2 processes .*=cuda: each"):
+        run_ranks("cuda:0", lambda ranks: 0)
 
 
 @pytest.fixture
