@@ -24,18 +24,18 @@ from benchmarks.report import Numbers, duration, table, write_numbers
 from benchmarks.rollout_profile import profile_rollout
 from benchmarks.ways import QUICK, Sizes, make_bench
 from run.allocator import keep_freed_memory
-from run.device import choose_device
+from run.device import choose_device, make_current, set_backends
 
 
 def main() -> None:
     arguments = parse_arguments()
     device = choose_device(arguments.device, setting="--device ")
+    make_current(device)
     torch.manual_seed(0)
     # As in training. Both ways have it, which flatters the straightforward one.
     keep_freed_memory()
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = True
+    # Both ways may use TF32, too.
+    set_backends(device, torch.bfloat16)
     bench = make_bench(QUICK if arguments.quick else Sizes(), device, "auto" if arguments.compile else False)
     if arguments.profile:
         print(profile_rollout(bench, arguments.output))

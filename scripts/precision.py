@@ -32,7 +32,7 @@ from rl.collector import Collector
 from run.allocator import keep_freed_memory
 from run.compiled import compile_networks
 from run.config import build, load_yaml, register_resolvers
-from run.device import choose_device
+from run.device import choose_device, set_backends
 from run.ranks import Ranks
 
 matplotlib.use("Agg")
@@ -100,6 +100,7 @@ def train(
     replay: Replay, config: DenoiserConfig, arguments: argparse.Namespace, device: torch.device, way: Way
 ) -> list[float]:
     """The loss of each update."""
+    set_backends(device, way.precision)
     torch.manual_seed(0)
     rng, denoiser = np.random.default_rng(0), Denoiser(config)
     with torch.no_grad():

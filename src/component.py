@@ -134,11 +134,12 @@ class Component:
         self.module.train()
         self._optimizer.zero_grad()
         batches = []
-        for _ in range(self.training.grad_acc_steps):
+        for index in range(self.training.grad_acc_steps):
             batch, metrics_of_batch = self.next_batch()
-            with autocast(self.device, self.precision):
-                loss, metrics, *rest = self._forward(batch)
-            (loss / self.training.grad_acc_steps).backward()
+            with self._sharing_gradients(index + 1 == self.training.grad_acc_steps):
+                with autocast(self.device, self.precision):
+                    loss, metrics, *rest = self._forward(batch)
+                (loss / self.training.grad_acc_steps).backward()
             self._averages.add({**metrics_of_batch, **metrics})
             if self._after_update is not None:
                 batches.append((batch, *rest))
@@ -161,13 +162,19 @@ class Component:
         for state in self._optimizer.state.values():
             for name, value in state.items():
                 state[name] = value.to(optimizer_device)
+        # Gradient synchronisation is attached to the parameters, and is lost when they are moved. Without it, no
+        # buckets of gradients remain on the device.
+        self._forward = self.module
         if trains:
-            # Gradient synchronisation is attached to the parameters, and is lost when they are moved.
             self._share_gradients()
 
     def _share_gradients(self) -> None:
         # Buffers are constants, and equal on all ranks from the start.
         self._forward = self.module if self._is_alone else DistributedDataParallel(self.module, broadcast_buffers=False)
+
+    def _sharing_gradients(self, is_last: bool) -> contextlib.AbstractContextManager:
+        """Ranks exchange their gradients once in an update: in the backward pass of its last batch."""
+        return contextlib.nullcontext() if self._is_alone or is_last else self._forward.no_sync()
 
     def read_loss(self) -> float:
         """The average loss of this phase so far. Waits for the device; raises LossNotFinite if a loss is not finite."""

@@ -13,7 +13,6 @@ from pathlib import Path
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,6 +21,7 @@ from component import LossNotFinite
 from files import load_tensors
 from run.allocator import keep_freed_memory
 from run.config import register_resolvers
+from run.device import choose_precision, set_backends
 from run.door import explain, fail
 from run.folder import PROJECT, RunFolder
 from run.interrupt import Interrupted
@@ -87,10 +87,8 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
     path, config.common.seed = ranks.broadcast((path, config.common.seed))
     if ranks.device.type == "cpu":
         keep_freed_memory()
-    if ranks.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = True
     definition, typed = read_settings(config)
+    set_backends(ranks.device, choose_precision(typed.training.precision, ranks.device))
     if ranks.is_first:
         folder = RunFolder.create(path, config) if is_new else RunFolder.open(path)
         verb = "Run" if is_new else "Resuming"

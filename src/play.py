@@ -21,7 +21,7 @@ from game.source import Source, find_run, list_datasets, load_config, load_sourc
 from game.view import Playable
 from game.window import Window, open_display, screen_size
 from run.config import register_resolvers
-from run.device import choose_device
+from run.device import choose_device, make_current
 from run.door import explain
 from run.folder import PROJECT
 from run.interrupt import Interrupts
@@ -41,6 +41,7 @@ def main() -> int:
 def play(arguments: argparse.Namespace) -> int:
     """Play mode: in a window, as a film, or as fast as possible."""
     device = choose_device(arguments.device, setting="--device ")
+    make_current(device)
     if not arguments.benchmark:
         check_output(arguments)
     seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed

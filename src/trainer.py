@@ -26,6 +26,8 @@ from training.runners import Runners
 from training.schedule import Schedule
 from training.stops import Stops
 
+CPU = torch.device("cpu")
+
 
 class Trainer:
     """Trains an agent in a run folder, from the beginning or from its last checkpoint.
@@ -51,7 +53,7 @@ class Trainer:
         interrupts.listen()
         seed, collection, static = config.common.seed, config.collection, config.static_dataset
         plays, precision = static.path is None, choose_precision(config.training.precision, ranks.device)
-        envs = _make_collection_envs(config.env, collection, seed, ranks) if plays and ranks.is_first else {}
+        envs = _make_collection_envs(config.env, collection, seed) if plays and ranks.is_first else {}
         if plays:
             num_steps = collection.train.num_steps_total
             self.data = open_own_data(folder, config.env.train, num_steps, config.training.replay_device, ranks)
@@ -70,7 +72,7 @@ class Trainer:
         networks = self.algorithm.agent.networks_to_compile
         compile_networks(networks, config.training.compile, ranks.device, ranks.is_first)
         self.progress = Progress()
-        collectors = _make_collectors(envs, collection, self.algorithm.policy, self.data, precision)
+        collectors = _make_collectors(envs, collection, self.algorithm.policy, self.data, precision, ranks.device)
         saved = Saved(folder, ranks, self.progress, self.algorithm, self.data, collectors)
         position = saved.restore()
         self._log = Log(folder, config.wandb, log_config, position) if ranks.is_first else None
@@ -123,13 +125,11 @@ class Trainer:
         self._stops.checkpoint()
 
 
-def _make_collection_envs(
-    envs: EnvsConfig, collection: CollectionConfig, seed: int, ranks: Ranks
-) -> dict[str, RealEnv]:
-    """Training and test environments."""
+def _make_collection_envs(envs: EnvsConfig, collection: CollectionConfig, seed: int) -> dict[str, RealEnv]:
+    """Training and test environments; their frames are stored, and therefore stay in main memory."""
     return {
-        "train": make_env(envs.train, collection.train.num_envs, seed, ranks.device),
-        "test": make_env(envs.test, collection.test.num_envs, seed + 1, ranks.device),
+        "train": make_env(envs.train, collection.train.num_envs, seed, CPU),
+        "test": make_env(envs.test, collection.test.num_envs, seed + 1, CPU),
     }
 
 
@@ -141,9 +141,14 @@ def _find_spaces(env: EnvConfig, num_actions: int | None, data: RunData, envs: d
 
 
 def _make_collectors(
-    envs: dict[str, RealEnv], collection: CollectionConfig, policy: Policy | None, data: RunData, precision: torch.dtype
+    envs: dict[str, RealEnv],
+    collection: CollectionConfig,
+    policy: Policy | None,
+    data: RunData,
+    precision: torch.dtype,
+    device: torch.device,
 ) -> dict[str, Collector]:
     """A collector for each environment, which plays in it and stores its episodes."""
     stores = {"train": data.train.add_episode, "test": data.test.dataset.add_episode}
     epsilons = {"train": collection.train.epsilon, "test": collection.test.epsilon}
-    return {name: Collector(env, policy, stores[name], epsilons[name], precision) for name, env in envs.items()}
+    return {name: Collector(env, policy, stores[name], epsilons[name], precision, device) for name, env in envs.items()}

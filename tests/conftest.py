@@ -20,6 +20,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu") is not None:
+                item.add_marker(pytest.mark.skip(reason="PyTorch sees no CUDA GPU here"))
+
+
 @pytest.fixture(scope="session")
 def reference_dir(request: pytest.FixtureRequest) -> Path:
     folder = request.config.getoption("--reference-dir")

@@ -15,7 +15,7 @@ import runs
 from run.folder import RunFolder
 from run.ranks import spawn_ranks
 from training_helpers import compose
-from two_ranks import compare_gradients, train, update_a_moved_component
+from two_ranks import accumulate_gradients, compare_gradients, train, update_a_moved_component
 
 pytestmark = pytest.mark.slow
 TWO_CPUS = [torch.device("cpu")] * 2
@@ -33,6 +33,19 @@ def test_ranks_share_gradients_of_a_component_that_was_moved(tmp_path: Path) -> 
     assert spawn_ranks(TWO_CPUS, functools.partial(update_a_moved_component, tmp_path / "digests.json")) == 0
     first, second = json.loads((tmp_path / "digests.json").read_text())
     assert first == second
+
+
+def test_gradients_are_exchanged_once_in_an_update(tmp_path: Path) -> None:
+    """Not after each accumulated batch; and nothing is left of the exchange once the module rests."""
+    assert spawn_ranks(TWO_CPUS, functools.partial(accumulate_gradients, tmp_path / "seen.json")) == 0
+    slope = 1.0
+    for first in (1, 4):
+        # Ranks see x and x + 1; the loss of a batch is (slope · x)².
+        squares = [x**2 for start in range(first, first + 3) for x in (start, start + 1)]
+        slope -= 1e-3 * 2 * slope * sum(squares) / len(squares)
+    for exchanges, seen, wrappers in json.loads((tmp_path / "seen.json").read_text()):
+        assert (exchanges, wrappers) == (1, 0)
+        assert seen == pytest.approx(slope, rel=1e-5)
 
 
 def test_both_ranks_end_with_the_same_weights_and_data(tmp_path: Path) -> None:

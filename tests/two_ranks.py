@@ -1,6 +1,7 @@
 """What each of two processes does in `test_distributed.py`; a module of its own, as new processes import it by name."""
 
 import copy
+import gc
 import hashlib
 import json
 from dataclasses import replace
@@ -91,6 +92,66 @@ def update_a_moved_component(path: Path, ranks: Ranks) -> int:
     digests = ranks.gather(hashlib.sha256(weights).hexdigest())
     if ranks.is_first:
         path.write_text(json.dumps(digests))
+    return 0
+
+
+class Line(nn.Module):
+    """A line through the origin, whose loss needs no communication."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = (self.slope * x).pow(2).mean()
+        return loss, {"loss": loss.detach()}
+
+
+def accumulate_gradients(path: Path, ranks: Ranks) -> int:
+    """Write what three accumulated batches per rank lead to: exchanges of gradients in an update, the slope, and
+    how many wrappers that hold gradients remain once the module rests."""
+    training = TrainingConfig(
+        start_after_epochs=0,
+        steps_first_epoch=0,
+        steps_per_epoch=0,
+        batch_size=2,
+        lr_warmup_steps=1,
+        max_grad_norm=None,
+        grad_acc_steps=3,
+    )
+    numbers = iter(torch.arange(1.0, 100) + ranks.rank)
+    component = Component(
+        "line",
+        Line(),
+        lambda: (next(numbers)[None], {}),
+        training,
+        lambda module: torch.optim.SGD(module.parameters(), lr=1e-3),
+        torch.float32,
+        # To PyTorch this is another device than the "cpu" that components rest on.
+        replace(ranks, device=torch.device("cpu", 0)),
+        rests_in_memory=True,
+    )
+    with component.at_work():
+        # The first update also agrees on buckets.
+        component.update()
+        with torch.profiler.profile() as profile:
+            component.update()
+    exchanges = sum("all_reduce" in event.name for event in profile.events())
+    gc.collect()
+    wrappers = sum(isinstance(each, DistributedDataParallel) for each in gc.get_objects())
+    everyone = ranks.gather((exchanges, float(component.module.slope), wrappers))
+    if ranks.is_first:
+        path.write_text(json.dumps(everyone))
+    return 0
+
+
+def gather_tensors(path: Path, ranks: Ranks) -> int:
+    """Write where the tensors that all ranks have on their devices are on rank 0, and their values."""
+    own = torch.tensor([float(ranks.rank)], device=ranks.device)
+    everyone = ranks.gather({"own": own, "more": [own + 1]})
+    if ranks.is_first:
+        tensors = [tensor for each in everyone for tensor in (each["own"], *each["more"])]
+        path.write_text(json.dumps([(tensor.device.type, float(tensor)) for tensor in tensors]))
     return 0
 
 

@@ -41,9 +41,9 @@ def measure_collection(bench: Bench) -> dict[str, float]:
     way, sizes, game = bench.default, bench.sizes, AtariConfig(GAME, bench.sizes.image)
     network, rates = way.agent.actor_critic, {}
 
-    env = make_env(game, 1, 0, bench.device)
+    env = make_env(game, 1, 0, torch.device("cpu"))
     policy, store = ActorCriticPolicy(network), lambda episode, episode_id: 0
-    collector = Collector(env, policy, store, epsilon=0.01, precision=way.precision)
+    collector = Collector(env, policy, store, epsilon=0.01, precision=way.precision, device=bench.device)
     collector.begin()
     # As a run collects, which has many shapes that would each be compiled.
     with uncompiled():

@@ -1,7 +1,7 @@
 """Experience: episodes, data sets on disk, the replay in memory, and batches of segments."""
 
 from data.actions import ActionLayout
-from data.batch import Batch
+from data.batch import Batch, to_device
 from data.dataset import Dataset, find_splits
 from data.draws import Draws, SegmentConfig
 from data.episode import Episode
@@ -36,5 +36,6 @@ __all__ = [
     "find_splits",
     "segment_by_segment",
     "to_bytes",
+    "to_device",
     "to_unit_range",
 ]

@@ -55,8 +55,16 @@ class Batch:
         return Batch(**steps, final_obs=self.final_obs, full_obs=full_obs, extra=extra)
 
     def to(self, device: torch.device) -> "Batch":
-        moved = {
-            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if torch.is_tensor(value)
-        }
-        extra = {name: value.to(device, non_blocking=True) for name, value in self.extra.items()}
+        moved = {name: to_device(value, device) for name, value in vars(self).items() if torch.is_tensor(value)}
+        extra = {name: to_device(value, device) for name, value in self.extra.items()}
         return replace(self, **moved, extra=extra)
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device. On its way to a GPU it is copied from pinned memory, so that the host does not wait.
+
+    Only such a copy may run while the host continues: the source could change or be freed before any other has ended.
+    """
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.batch import Batch
+from data.batch import Batch, to_device
 from data.episode import STEP_FIELDS, Episode
 from data.segments import Segments
 
@@ -112,10 +112,7 @@ class Replay:
         return self._order[firsts + np.clip(steps, 0, lengths - 1)], mask
 
     def _send(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+        return to_device(torch.from_numpy(np.ascontiguousarray(array)), self.device)
 
 
 def segment_by_segment(episodes: Sequence[Episode] | Mapping[int, Episode], segments: Segments) -> Batch:

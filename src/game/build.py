@@ -20,7 +20,7 @@ from game.spawns import SpawnStarts
 from game.starts import StartSource, open_starts
 from rl.policy import Policy
 from run.compiled import compile_networks
-from run.device import cast_weights, choose_precision
+from run.device import cast_weights, choose_precision, set_backends
 from run.folder import RunFolder
 from run.ranks import Ranks
 
@@ -53,6 +53,7 @@ def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_
     With `is_for_people=False` no person can play, and recorded actions are replayed instead.
     """
     precision, spaces = choose_precision(config.precision, device), _find_spaces(source)
+    set_backends(device, precision)
 
     def draw_starts(count: int, length: int, with_full_frames: bool) -> Batch:
         return starts.draw(count, length, with_full_frames)

@@ -15,6 +15,7 @@ ImageSize = int | tuple[int, ...]
 
 GROUP_SIZE = 32
 ATTENTION_HEAD_DIM = 8
+EPSILON = 1e-5
 
 
 def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -52,9 +53,11 @@ class GroupNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(num_groups(channels), channels, eps=1e-5)
+        self.norm = nn.GroupNorm(num_groups(channels), channels, eps=EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
+        if _needs_own_group_norm(x):
+            return channels_last_group_norm(x, self.norm.num_groups, self.norm.weight, self.norm.bias)
         return self.norm(x)
 
 
@@ -68,7 +71,32 @@ class AdaptiveGroupNorm(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         scale, shift = self.linear(cond)[:, :, None, None].chunk(2, dim=1)
-        return torch.addcmul(shift, F.group_norm(x, self.num_groups, eps=1e-5), 1 + scale)
+        if _needs_own_group_norm(x):
+            normalised = channels_last_group_norm(x, self.num_groups)
+        else:
+            normalised = F.group_norm(x, self.num_groups, eps=EPSILON)
+        return torch.addcmul(shift, normalised, 1 + scale)
+
+
+def channels_last_group_norm(
+    x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """`F.group_norm` of a channels-last x (b, c, h, w) whose result is channels-last too, in the dtype of x.
+
+    It computes in float32, as `F.group_norm` does inside.
+    """
+    grouped = x.unflatten(1, (num_groups, -1)).float()  # b g (c/g) h w
+    var, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0, keepdim=True)
+    scale = (var + EPSILON).rsqrt()
+    normalised = torch.addcmul(-mean * scale, grouped, scale).flatten(1, 2)
+    if weight is not None:
+        normalised = torch.addcmul(bias[:, None, None], normalised, weight[:, None, None])
+    return normalised.to(x.dtype)
+
+
+def _needs_own_group_norm(x: Tensor) -> bool:
+    """Whether PyTorch's group normalisation would copy x into the other memory format, as it does on CUDA."""
+    return x.is_cuda and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 class SelfAttention2d(nn.Module):
@@ -167,7 +195,7 @@ class Upsample(nn.Module):
         self.conv = conv3x3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and x.device.type == "cpu":
             # PyTorch 2.13 loses the gradient of `interpolate` when it is compiled for the CPU in bfloat16.
             b, c, h, w = x.shape
             return self.conv(x[:, :, :, None, :, None].expand(b, c, h, 2, w, 2).reshape(b, c, 2 * h, 2 * w))
@@ -187,14 +215,18 @@ class ActionEmbedding(nn.Embedding):
 
 
 class FourierFeatures(nn.Module):
-    """Cosines and sines of a number at fixed random frequencies: (b) to (b, channels)."""
+    """Cosines and sines of a number at fixed random frequencies: (b) to (b, channels).
+
+    They are float32 in every precision: in bfloat16, many noise levels would share one embedding.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("weight", torch.randn(1, channels // 2))
 
     def forward(self, number: Tensor) -> Tensor:
-        angles = 2 * math.pi * number[:, None] @ self.weight
+        # Not a matrix product, which autocast computes in bfloat16, and CUDA possibly in TF32.
+        angles = 2 * math.pi * number.float()[:, None] * self.weight.float()
         return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import Episode, Step
+from data import Episode, Step, to_device
 from rl.policy import Env, Memory, Policy, send
 from run.device import autocast
 
@@ -44,13 +44,19 @@ class Collector:
         store: Store,
         epsilon: float,
         precision: torch.dtype = torch.float32,
+        device: torch.device | None = None,
     ) -> None:
-        """A random action is taken with probability `epsilon`; the policy runs in `precision`."""
+        """A random action is taken with probability `epsilon`; the policy runs in `precision`.
+
+        `device`: where the policy runs; by default, where the environment's frames are. Episodes are kept in main
+        memory, so the frames of an environment that returns them there travel only once: to the policy.
+        """
         self.env = env
         self.policy = policy
         self.store = store
         self.epsilon = epsilon
         self.precision = precision
+        self.device = device
         self.num_steps = 0
         self.episodes_of: list[int] = []
         self.returns: list[float] = []
@@ -96,8 +102,12 @@ class Collector:
     @torch.no_grad()
     def step(self) -> None:
         """One step of every environment."""
-        with autocast(self._obs.device, self.precision):
-            act, self._memory = self.policy.act(self._obs, self._memory, self._is_first)
+        home = self._obs.device
+        device = home if self.device is None else self.device
+        obs, is_first = to_device(self._obs, device), to_device(self._is_first, device)
+        with autocast(device, self.precision):
+            act, self._memory = self.policy.act(obs, self._memory, is_first)
+        act = act.to(home)
         if self.epsilon > 0:
             explore = torch.rand(len(act), device=act.device) < self.epsilon
             act = torch.where(explore, torch.randint_like(act, self.env.num_actions), act)
@@ -135,7 +145,7 @@ class Collector:
         return {"env": self.env.state_dict(), "unfinished": unfinished, "counts": counts, "position": position}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go back to a saved state; frames and memory are moved to `device`."""
+        """Go back to a saved state; the policy's memory is moved to `device`."""
         self.env.load_state_dict(state["env"])
         self._unfinished = [
             _Unfinished(each["episode_id"], [] if each["obs"] is None else list(each["obs"]), list(each["answers"]))
@@ -143,8 +153,9 @@ class Collector:
         ]
         for name in _COUNTS:
             setattr(self, name, state["counts"][name])
-        position = send(state["position"], device)
-        self._obs, self._memory, self._is_first = (position[name] for name in ("obs", "memory", "is_first"))
+        position, home = state["position"], device if self.device is None else torch.device("cpu")
+        self._obs, self._is_first = send((position["obs"], position["is_first"]), home)
+        self._memory = send(position["memory"], device)
 
     def _record(self, act: Tensor, step: Step) -> None:
         answers = zip(act.tolist(), step.rew.tolist(), step.end.tolist(), step.trunc.tolist(), strict=True)

@@ -37,7 +37,15 @@ def choose_device(name: str, local_rank: int = 0, setting: str = "common.device=
 def _with_index(device: torch.device, local_rank: int) -> torch.device:
     if device.type != "cuda" or device.index is not None:
         return device
+    if local_rank >= (count := torch.cuda.device_count()):
+        raise UserError(f"Process {local_rank} (counted from 0) of this machine needs a GPU; only {count} are here.")
     return torch.device("cuda", local_rank)
+
+
+def make_current(device: torch.device) -> None:
+    """Let this process use a GPU wherever none is named; without this, every process also takes memory on the first."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -53,6 +61,19 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         case "auto":
             return torch.bfloat16 if _is_good_at_bf16(device) else torch.float32
     raise UserError(f"training.precision={name} is unknown: use auto, bf16 or fp32.")
+
+
+def set_backends(device: torch.device, precision: torch.dtype) -> None:
+    """Choose the settings of PyTorch's backends for this process; only CUDA needs any.
+
+    In float32, matrix products and convolutions are exact (no TF32). In bfloat16, the parts that remain in float32 may
+    use TF32. cuDNN measures which algorithm is fastest for each shape.
+    """
+    if device.type != "cuda":
+        return
+    torch.set_float32_matmul_precision("highest" if precision == torch.float32 else "high")
+    torch.backends.cudnn.allow_tf32 = precision != torch.float32
+    torch.backends.cudnn.benchmark = True
 
 
 def _is_good_at_bf16(device: torch.device) -> bool:

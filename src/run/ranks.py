@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.utils._pytree import tree_map_only
 
-from run.device import choose_device
+from errors import UserError
+from run.device import choose_device, make_current
 
 PATIENCE = timedelta(days=7)
 """How long ranks wait for rank 0, which may collect or evaluate for hours."""
@@ -41,11 +43,15 @@ class Ranks:
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Return the values of all ranks, in order, on rank 0, and an empty list on the others."""
+        """Return the values of all ranks, in order, on rank 0, and an empty list on the others.
+
+        With several ranks, tensors arrive in main memory.
+        """
         if self.world_size == 1:
             return [value]
         values = [None] * self.world_size if self.is_first else None
-        dist.gather_object(value, values, dst=0, group=self.control)
+        # A tensor on a rank's GPU would arrive on that same GPU, in another process.
+        dist.gather_object(in_main_memory(value), values, dst=0, group=self.control)
         return values or []
 
     def largest(self, number: int) -> int:
@@ -57,17 +63,24 @@ class Ranks:
         return int(tensor)
 
 
+def in_main_memory(value: Any) -> Any:
+    """The same value, with every tensor in its dictionaries, lists and tuples moved to main memory."""
+    return tree_map_only(torch.Tensor, lambda tensor: tensor.cpu(), value)
+
+
 def run_ranks(device_name: str, work: Callable[[Ranks], int]) -> int:
     """Call `work` on every rank: in the processes of `torchrun`, in one process per GPU (`all`), or in this process.
 
-    Returns the exit code.
+    Returns the exit code. Raises UserError if several processes of `torchrun` would use one GPU.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        _check_one_gpu_each(device_name)
         device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
         return _join_group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device, work)
     device = choose_device(device_name)
     if device_name == "all" and torch.cuda.device_count() > 1:
         return spawn_ranks([torch.device("cuda", index) for index in range(torch.cuda.device_count())], work)
+    make_current(device)
     return work(Ranks(0, 1, device))
 
 
@@ -106,8 +119,7 @@ def _spawned(rank: int, devices: list[torch.device], work: Callable[[Ranks], int
 
 
 def _join_group(rank: int, world_size: int, device: torch.device, work: Callable[[Ranks], int]) -> int:
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    make_current(device)
     if world_size == 1:
         return work(Ranks(0, 1, device))
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -116,6 +128,15 @@ def _join_group(rank: int, world_size: int, device: torch.device, work: Callable
         return work(Ranks(rank, world_size, device, dist.new_group(backend="gloo", timeout=PATIENCE)))
     finally:
         dist.destroy_process_group()
+
+
+def _check_one_gpu_each(device_name: str) -> None:
+    count = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    if device_name.startswith("cuda:") and count > 1:
+        raise UserError(
+            f"common.device={device_name} is one GPU, but there are {count} processes on this machine, which need one "
+            f"each. Use common.device=cuda: each process takes its own."
+        )
 
 
 def _free_port() -> int:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from agent import AgentConfig
 from conftest import PROJECT
 from errors import UserError, near_matches
 from run.config import build, evaluate_arithmetic, register_resolvers
-from run.device import autocast, cast_weights, choose_device, choose_precision
+from run.device import autocast, cast_weights, choose_device, choose_precision, set_backends
 from run.folder import RunFolder, resume_command
 from run.log import Log, WandbConfig, read_metrics
 from run.media import draw_curves, label_columns, write_video
 from run.pace import Pace, in_words
 from run.random_state import numpy_generator, random_state, restore_random_state
+from run.ranks import run_ranks
 
 CPU = torch.device("cpu")
 
@@ -249,3 +251,34 @@ def test_weights_cast_once_compute_the_same() -> None:
         assert torch.equal(head(frames), expected)
     dtypes = [layer.weight.dtype for layer in (network[0], network[1], network[3], network[4])]
     assert dtypes == [torch.bfloat16, torch.float32, torch.bfloat16, torch.float32]
+
+
+def test_processes_of_one_machine_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"^common.device=cuda:0 is one GPU, but there are 2 processes .*=cuda: each"):
+        run_ranks("cuda:0", lambda ranks: 0)
+
+
+@pytest.fixture
+def _same_backends_afterwards() -> Iterator[None]:
+    precision, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark
+    yield
+    torch.set_float32_matmul_precision(precision)
+    cudnn.allow_tf32, cudnn.benchmark = before
+
+
+@pytest.mark.usefixtures("_same_backends_afterwards")
+@pytest.mark.parametrize(("precision", "has_tf32"), [(torch.float32, False), (torch.bfloat16, True)])
+def test_float32_has_no_tf32_on_gpus(precision: torch.dtype, has_tf32: bool) -> None:
+    set_backends(torch.device("cuda", 0), precision)
+    assert torch.backends.cuda.matmul.allow_tf32 == has_tf32
+    assert torch.backends.cudnn.allow_tf32 == has_tf32
+
+
+@pytest.mark.usefixtures("_same_backends_afterwards")
+def test_backends_of_cpus_are_left_alone() -> None:
+    torch.set_float32_matmul_precision("medium")
+    set_backends(CPU, torch.float32)
+    assert torch.get_float32_matmul_precision() == "medium"

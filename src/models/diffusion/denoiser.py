@@ -1,6 +1,7 @@
 """The diffusion model of the next frame: a network, its parameterisation, and the noise it is trained with."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +54,17 @@ class Denoiser(nn.Module):
 
     @property
     def network_to_compile(self) -> nn.Module:
-        """The part that takes most of the time."""
-        return self.inner_model
+        """The denoiser itself: see `compile`."""
+        return self
+
+    def compile(self, **options: Any) -> None:
+        """Compile `denoise` and `errors`, each as one function with the network inside.
+
+        So scaling and quantisation are fused with the network's first and last layers. `forward`, which draws the
+        noise, is not compiled.
+        """
+        self.denoise = torch.compile(self.denoise, **options)
+        self.errors = torch.compile(self.errors, **options)
 
     def forward(self, batch: Batch, randn: Randn = torch.randn) -> tuple[Tensor, Metrics]:
         """Loss on segments of n + 1 + k frames: k + 1 predictions, each with the previous ones in its history."""
@@ -70,14 +80,29 @@ class Denoiser(nn.Module):
             if upsamples:
                 obs = torch.cat((obs, self.enlarge(batch.frames[:, step + n])), dim=1)
             noisy_next_obs, sigma = self._add_noise(next_obs, randn)
-            scales = self.parameterisation.conditioners(sigma)
-            output = self.network_output(noisy_next_obs, scales, obs, act, sigma_cond)
-            errors = (output - scales.target(next_obs, noisy_next_obs)).pow(2)
-            losses.append(masked_mean(errors.mean(dim=(1, 2, 3)), mask))
-            with torch.no_grad():
-                frames[step + n] = _quantise(scales.denoised(noisy_next_obs, output))
+            errors, frames[step + n] = self.errors(noisy_next_obs, sigma, next_obs, obs, act, sigma_cond)
+            losses.append(masked_mean(errors, mask))
         loss = torch.stack(losses).mean()
         return loss, {"loss_denoising": loss.detach()}
+
+    def errors(
+        self,
+        noisy_next_obs: Tensor,
+        sigma: Tensor,
+        next_obs: Tensor,
+        obs: Tensor,
+        act: Tensor | None,
+        sigma_cond: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Squared errors (b) of the network's output, and the predicted frames as `denoise` returns them.
+
+        `next_obs` (b, c, h, w): the clean frames, `obs` (b, n·c, h, w); the others as in `denoise`. No gradient flows
+        through the predicted frames.
+        """
+        scales = self.parameterisation.conditioners(sigma)
+        output = self.network_output(noisy_next_obs, scales, obs, act, sigma_cond)
+        errors = (output - scales.target(next_obs, noisy_next_obs)).pow(2).mean(dim=(1, 2, 3))
+        return errors, _quantise(scales.denoised(noisy_next_obs, output.detach()))
 
     def denoise(
         self, noisy_next_obs: Tensor, sigma: Tensor, obs: Tensor, act: Tensor | None, sigma_cond: Tensor | None = None

@@ -1,0 +1,67 @@
+"""What is compiled: scaling, the network and quantisation as one function, under unchanged names of weights."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, fx
+
+from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
+from run.compiled import uncompiled
+
+
+class Compiler:
+    """Keeps the graphs that it is given, and changes nothing."""
+
+    def __init__(self) -> None:
+        self.graphs: list[set[str]] = []
+
+    def __call__(self, graph: fx.GraphModule, inputs: list[Tensor]) -> fx.GraphModule:
+        self.graphs.append({str(getattr(node.target, "__name__", node.target)) for node in graph.graph.nodes})
+        return graph
+
+
+@pytest.fixture
+def denoiser() -> Denoiser:
+    denoiser = Denoiser(DenoiserConfig(InnerModelConfig(3, 2, 16, (1,), (8,), (0,), 4), 0.5, 0.3))
+    for parameter in denoiser.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return denoiser
+
+
+def inputs() -> dict[str, Tensor]:
+    frame, act = torch.randn(2, 3, 8, 8), torch.randint(4, (2, 2))
+    return {"noisy_next_obs": frame, "sigma": torch.tensor([0.5, 2.0]), "obs": torch.randn(2, 2, 3, 8, 8), "act": act}
+
+
+def test_a_step_of_the_sampler_is_one_graph(denoiser: Denoiser) -> None:
+    compiler, given, plain = Compiler(), inputs(), copy.deepcopy(denoiser)
+    names = list(denoiser.state_dict())
+    denoiser.network_to_compile.compile(backend=compiler, dynamic=False)
+    with torch.no_grad():
+        assert torch.equal(denoiser.denoise(**given), plain.denoise(**given))
+    (graph,) = compiler.graphs
+    assert {"rsqrt", "conv2d", "floor"} <= graph
+    assert list(denoiser.state_dict()) == names
+
+
+def test_a_prediction_of_the_loss_is_one_graph(denoiser: Denoiser) -> None:
+    compiler, given, plain = Compiler(), inputs(), copy.deepcopy(denoiser)
+    denoiser.network_to_compile.compile(backend=compiler, dynamic=False)
+    given["obs"] = given["obs"].flatten(1, 2)
+    target = torch.randn(2, 3, 8, 8)
+    results = [each.errors(**given, next_obs=target, sigma_cond=None) for each in (denoiser, plain)]
+    (errors, predicted), (plain_errors, plain_predicted) = results
+    assert torch.equal(errors, plain_errors)
+    assert torch.equal(predicted, plain_predicted)
+    assert not predicted.requires_grad
+    (graph,) = compiler.graphs
+    assert {"rsqrt", "conv2d", "floor"} <= graph
+
+
+def test_other_sizes_need_no_compilation(denoiser: Denoiser) -> None:
+    compiler = Compiler()
+    denoiser.network_to_compile.compile(backend=compiler, dynamic=False)
+    with uncompiled():
+        denoiser.denoise(**inputs())
+    assert not compiler.graphs
