@@ -176,5 +176,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 # Set once for the process, because files are read in several threads.
-warnings.filterwarnings("ignore", message="'torch.load' received a zip file that looks like a TorchScript archive")
+for _words in ("'torch.load' received a zip file that looks like a TorchScript archive", "Detected pickle protocol"):
+    warnings.filterwarnings("ignore", message=_words)
 torch.serialization.add_safe_globals(_allowed_types())

@@ -18,6 +18,7 @@ Config = TypeVar("Config")
 
 LARGEST_SETTINGS = 10_000
 """The largest number of values in a file of settings."""
+DEEPEST_SETTINGS = 100
 
 
 def register_resolvers() -> None:
@@ -50,6 +51,8 @@ def _expanded_size(text: str) -> int:
     size = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
+            if len(parents) == DEEPEST_SETTINGS:
+                raise ValueError(f"it is nested more than {DEEPEST_SETTINGS} deep")
             parents.append((event.anchor, size))
             size = 1
         elif isinstance(event, yaml.CollectionEndEvent):
