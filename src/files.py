@@ -72,6 +72,7 @@ def load_tensors(path: Path, maps: bool = False) -> Any:
     Besides tensors and plain Python values, only `collections.Counter` and NumPy arrays of numbers are allowed
     (the published `info.pt` holds them). Raises UserError for a missing, damaged or unsafe file.
     """
+    path = Path(path)
     require_plain_file(path)
     if TorchVersion(torch.__version__) < OLDEST_SAFE_TORCH:
         raise UserError(
@@ -79,7 +80,12 @@ def load_tensors(path: Path, maps: bool = False) -> Any:
             f"{OLDEST_SAFE_TORCH} on. Update it by pip install -r requirements.txt."
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=maps and zipfile.is_zipfile(path))
+        is_archive = zipfile.is_zipfile(path)
+        if is_archive and _unpacked_size(path) > path.stat().st_size:
+            raise UserError(f"{path} is refused: it is compressed, and torch.save writes files that are not.")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=maps and is_archive)
+    except UserError:
+        raise
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     # A damaged file can make any step of unpickling fail, in ways that PyTorch does not list.
@@ -88,6 +94,12 @@ def load_tensors(path: Path, maps: bool = False) -> Any:
             what = f"it holds {forbidden[1]}, and only tensors and numbers are read"
             raise UserError(f"{path} is refused: {what}.") from None
         raise UserError(f"{path} is damaged, or was not written by torch.save.") from None
+
+
+def _unpacked_size(path: Path) -> int:
+    """Bytes of all members of an archive. A compressed one can hold a thousand times its own size."""
+    with zipfile.ZipFile(path) as archive:
+        return sum(member.file_size for member in archive.infolist())
 
 
 def is_plain_tensor(value: Any) -> bool:
@@ -121,7 +133,7 @@ def load_json(path: Path) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a JSON file: {error}.") from None
+        raise UserError(f"{path} cannot be read: it is not JSON ({error}).") from None
 
 
 def load_array(path: Path) -> np.ndarray:

@@ -352,10 +352,10 @@ def test_an_alias_bomb(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[" * 100_000, "is not a JSON file"),
+        ("[" * 100_000, "cannot be read: it is not JSON"),
         ("[1]", "cannot be read"),
         ('{"denoiser": 1}', "cannot be read"),
-        ("1" * 10_000, "is not a JSON file"),
+        ("1" * 10_000, "cannot be read: it is not JSON"),
         ("x" * 300_000, "is larger than a file of settings can be"),
         ("\udc80", "cannot be read"),
     ],
@@ -375,6 +375,17 @@ def test_odd_yaml(tmp_path: Path, text: str) -> None:
     path = place(tmp_path, "settings", text.encode())
     with pytest.raises((UserError, OmegaConfBaseException)):
         open_settings(path)
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    """A file of a few kilobytes could fill the memory."""
+    whole, path = io.BytesIO(), tmp_path / "a.pt"
+    torch.save({"a": torch.zeros(1 << 20)}, whole)
+    with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
+        for name in archive.namelist():
+            small.writestr(name, archive.read(name))
+    with pytest.raises(UserError, match="is refused: it is compressed"):
+        load_tensors(path)
 
 
 def test_an_older_torch_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
