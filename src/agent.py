@@ -4,11 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from errors import UserError
-from files import load_tensors, save_tensors
+from files import is_plain_tensor, load_tensors, save_tensors
 from models.actor_critic import ActorCriticConfig
 from models.diffusion import DenoiserConfig
 from models.rew_end_model import RewEndModelConfig
@@ -83,8 +82,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     stored = load_tensors(Path(path))
     if isinstance(stored, dict) and isinstance(stored.get("agent"), dict):
         stored = stored["agent"]
-    if not isinstance(stored, dict) or not all(torch.is_tensor(value) for value in stored.values()):
+    if not isinstance(stored, dict) or not stored or not all(isinstance(name, str) for name in stored):
         raise UserError(f"{path} holds no agent: it needs to be a dictionary of tensors.")
+    for name, value in stored.items():
+        if not is_plain_tensor(value):
+            raise UserError(f"{path} holds no agent: {name} is not a dense tensor.")
     return stored
 
 

@@ -2,9 +2,11 @@
 
 import errno
 import io
+import json
 import os
-import pickle
 import re
+import stat
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -13,8 +15,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from torch.torch_version import TorchVersion
 
 from errors import UserError
+
+OLDEST_SAFE_TORCH = "2.10"
+"""Before this version, `weights_only=True` could be made to write out of bounds."""
+LARGEST_TEXT = 1 << 18
+"""The largest file of settings, in bytes. The project's own have a few thousand."""
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -64,17 +72,95 @@ def load_tensors(path: Path, maps: bool = False) -> Any:
     Besides tensors and plain Python values, only `collections.Counter` and NumPy arrays of numbers are allowed
     (the published `info.pt` holds them). Raises UserError for a missing, damaged or unsafe file.
     """
+    path = Path(path)
+    require_plain_file(path)
+    if TorchVersion(torch.__version__) < OLDEST_SAFE_TORCH:
+        raise UserError(
+            f"{path} is not read with PyTorch {torch.__version__}: reading files of others is safe from version "
+            f"{OLDEST_SAFE_TORCH} on. Update it by pip install -r requirements.txt."
+        )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=maps and zipfile.is_zipfile(path))
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder, but a file is needed here.") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
+        is_archive = zipfile.is_zipfile(path)
+        if is_archive and _unpacked_size(path) > path.stat().st_size:
+            raise UserError(f"{path} is refused: it is compressed, and torch.save writes files that are not.")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=maps and is_archive)
+    except UserError:
+        raise
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    # A damaged file can make any step of unpickling fail, in ways that PyTorch does not list.
+    except Exception as error:
         if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
             what = f"it holds {forbidden[1]}, and only tensors and numbers are read"
             raise UserError(f"{path} is refused: {what}.") from None
         raise UserError(f"{path} is damaged, or was not written by torch.save.") from None
+
+
+def _unpacked_size(path: Path) -> int:
+    """Bytes of all members of an archive. A compressed one can hold a thousand times its own size."""
+    with zipfile.ZipFile(path) as archive:
+        return sum(member.file_size for member in archive.infolist())
+
+
+def is_plain_tensor(value: Any) -> bool:
+    """Whether a value is a dense tensor in main memory whose elements are all stored.
+
+    A file can also hold sparse, quantised and nested tensors, and tensors that repeat one element a billion times.
+    """
+    if not torch.is_tensor(value) or value.layout != torch.strided or value.device.type != "cpu":
+        return False
+    if value.is_quantized or value.is_nested:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def load_text(path: Path) -> str:
+    """Read a file of settings; raises UserError if it is missing, is not text, or is larger than settings can be."""
+    require_plain_file(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_TEXT + 1)
+        if len(content) <= LARGEST_TEXT:
+            return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    raise UserError(f"{path} is larger than a file of settings can be: {LARGEST_TEXT} bytes.")
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file of settings; raises UserError if it is missing or is not one."""
+    text = load_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: it is not JSON ({error}).") from None
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Read an array of numbers from an `.npy` file, memory-mapped; raises UserError if it is missing or damaged."""
+    require_plain_file(path)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    # As in `load_tensors`: a damaged header can make any step fail.
+    except Exception as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}.") from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path} cannot be read: it is an archive of arrays.")
+    return array
+
+
+def require_plain_file(path: Path) -> None:
+    """Raise UserError unless `path` is a file with an end: not a folder, and not a pipe, which could block for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', error)}.") from None
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a folder, but a file is needed here.")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is a pipe or a device, but a plain file is needed here.")
 
 
 def natural_order(name: str) -> list[int | str]:
@@ -101,5 +187,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-# Registered once for the process, because files are read in several threads.
+# Set once for the process, because files are read in several threads.
+for _words in ("'torch.load' received a zip file that looks like a TorchScript archive", "Detected pickle protocol"):
+    warnings.filterwarnings("ignore", message=_words)
 torch.serialization.add_safe_globals(_allowed_types())

@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from algorithms import read_settings
 from component import LossNotFinite
-from files import load_tensors
 from run.allocator import keep_freed_memory
 from run.config import register_resolvers
 from run.device import choose_precision, set_backends
@@ -27,6 +26,7 @@ from run.folder import PROJECT, RunFolder
 from run.interrupt import Interrupted
 from run.ranks import Ranks, run_ranks
 from trainer import Trainer
+from training.checkpoint import read_state
 from training.summary import how_to_resume, next_commands, summarize
 
 NOTHING_YET = "Stopped before the first checkpoint: nothing to resume."
@@ -71,7 +71,7 @@ def resume(arguments: list[str]) -> int:
     config = folder.load_config()
     OmegaConf.set_struct(config, True)
     config = OmegaConf.merge(config, overrides)
-    if folder.state.exists() and load_tensors(folder.state)["progress"]["is_finished"]:
+    if folder.state.exists() and read_state(folder)["progress"]["is_finished"]:
         definition, _ = read_settings(config)
         print(f"This run is finished.\n{summarize(folder, definition.summary)}")
         return 0

@@ -7,6 +7,7 @@ import torch
 
 from algorithms.base import Definition, Phase, Surroundings
 from algorithms.config import CollectionConfig, EnvsConfig, TrainerConfig
+from algorithms.size import check_size
 from data import Actions, Spaces
 from envs import EnvConfig, RealEnv, frame_shape, make_env
 from rl.collector import Collector
@@ -18,7 +19,7 @@ from run.interrupt import Interrupts
 from run.log import Log
 from run.random_state import seed_everything
 from run.ranks import Ranks
-from training.checkpoint import Saved
+from training.checkpoint import Saved, check_phase
 from training.data import RunData, open_own_data, open_static_data, spaces_of
 from training.progress import Progress
 from training.report import Report
@@ -65,6 +66,7 @@ class Trainer:
             return make_env(config.env.train, num_envs, env_seed, ranks.device)
 
         around = Surroundings(spaces, ranks, precision, seed, self.data.train, make_env=make_training_env)
+        check_size(definition, config, around)
         # Networks are equal on every rank; from then on the ranks' random numbers differ.
         seed_everything(seed)
         self.algorithm = definition.make(config, around)
@@ -84,6 +86,7 @@ class Trainer:
             plays=plays,
             learn=self.algorithm.phases,
         )
+        check_phase(self.progress, self.schedule, folder)
         self._report = Report(folder, self.schedule, definition.epoch_line, self._log)
         self._stops = Stops(ranks, interrupts, config.checkpointing.minutes, lambda: saved.save(self._log))
         self._runners = Runners(

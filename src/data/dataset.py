@@ -1,5 +1,6 @@
 """Episodes on disk, in the layout of the published system; either system can read the other's data sets."""
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -8,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from data.checked import check_episodes, require_inside
 from data.episode import Episode
+from data.spaces import Spaces
 from errors import UserError
-from files import load_tensors, save_tensors
+from files import load_tensors, require_plain_file, save_tensors
 
 
 def find_splits(root: Path) -> tuple[Path, Path]:
@@ -30,7 +33,7 @@ class Dataset:
 
     An episode is written when it is over. `save_info` writes unfinished episodes, and then `info.pt`. Only episodes and
     steps that `info.pt` counts belong to the data set: other files were left by a killed process, and `rewind` removes
-    them.
+    them. `spaces` are the frames and actions of an opened data set; numbered actions are counted up to the largest.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -40,15 +43,18 @@ class Dataset:
     def _forget(self) -> None:
         self.is_static = False
         self._unwritten: dict[int, list[Episode]] = {}
+        self.spaces: Spaces | None = None
         self.lengths: list[int] = []
         self.counter_rew: Counter[float] = Counter()
         self.counter_end: Counter[int] = Counter()
 
     @classmethod
     def open(cls, directory: Path) -> "Dataset":
-        """Open an existing data set; raises UserError if it does not exist or is empty.
+        """Open an existing data set, and check its episodes.
 
-        If there is no `info.pt` (a published run does not write it for its last test data), the files are counted.
+        Raises UserError if it does not exist or is empty, and for an episode that cannot be used, with the name of the
+        entry that is wrong. Episodes that were found good before are not read again while they are unchanged. If there
+        is no `info.pt` (a published run does not write it for its last test data), the files are counted.
         """
         if not Path(directory).is_dir():
             raise UserError(f"There is no data set: the folder {directory} does not exist.")
@@ -59,17 +65,23 @@ class Dataset:
 
     @classmethod
     def open_if_any(cls, directory: Path) -> "Dataset | None":
-        """Open an existing data set; returns None if it does not exist or is empty."""
+        """Open and check an existing data set; returns None if it does not exist or is empty."""
         dataset = cls._read(directory)
         return dataset if dataset.num_episodes > 0 else None
 
     @classmethod
     def _read(cls, directory: Path) -> "Dataset":
         dataset = cls(directory)
-        if dataset.info_path.is_file():
+        # A pipe or a broken link exists, too, and is refused.
+        if os.path.lexists(dataset.info_path):
+            require_plain_file(dataset.info_path)
+            require_inside(dataset.directory, dataset.info_path)
             dataset.load_state_dict(load_tensors(dataset.info_path))
         else:
             dataset._count_files()
+        if dataset.num_episodes > 0:
+            paths = [dataset.episode_path(episode_id) for episode_id in range(dataset.num_episodes)]
+            dataset.spaces = check_episodes(dataset.directory, paths, dataset.lengths)
         return dataset
 
     @property
@@ -126,7 +138,7 @@ class Dataset:
         del self._unwritten[episode_id]
 
     def _count_files(self) -> None:
-        while (path := self.episode_path(self.num_episodes)).is_file():
+        while os.path.lexists(path := self.episode_path(self.num_episodes)):
             self._count(Episode.load(path))
 
     def _count(self, episode: Episode, episode_id: int | None = None) -> int:
@@ -158,13 +170,22 @@ class Dataset:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the content of an `info.pt`; raises UserError, and changes nothing, if it is not one."""
         try:
-            self.is_static = bool(state["is_static"])
-            self.lengths = [int(length) for length in state["lengths"]]
-            self.counter_rew = Counter(state["counter_rew"])
-            self.counter_end = Counter(state["counter_end"])
-        except (KeyError, TypeError):
+            lengths = _whole_numbers(state["lengths"])
+            counters = [_counter(state[name]) for name in ("counter_rew", "counter_end")]
+            is_static = bool(state["is_static"])
+            counted = {"num_steps": sum(lengths), "num_episodes": len(lengths)}
+            named = {name: int(state.get(name, count)) for name, count in counted.items()}
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError):
             raise UserError(f"{self.info_path} is not the info.pt of a data set.") from None
+        for name, count in counted.items():
+            if named[name] != count:
+                raise UserError(f"{self.info_path} has {name}={named[name]}, but its lengths make {count}.")
+        if min(lengths, default=1) < 1:
+            raise UserError(f"{self.info_path} counts {min(lengths)} steps in episode {lengths.index(min(lengths))}.")
+        self.is_static, self.lengths = is_static, lengths
+        self.counter_rew, self.counter_end = counters
 
     def rewind(self, state: dict[str, Any]) -> None:
         """Go back to an earlier state: remove later episodes and rewrite `info.pt`.
@@ -179,3 +200,18 @@ class Dataset:
             if path not in kept:
                 path.unlink()
         self.save_info()
+
+
+def _whole_numbers(values: Any) -> list[int]:
+    """Numbers in a list, an array or a tensor; raises ValueError if one of them is not whole."""
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise ValueError("not whole numbers")
+    return [int(number) for number in array]
+
+
+def _counter(values: Any) -> Counter:
+    """A count of values; raises ValueError if it is anything else."""
+    if not isinstance(values, dict) or not all(isinstance(count, int) for count in values.values()):
+        raise ValueError("not a count")
+    return Counter(values)

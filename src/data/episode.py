@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.frames import to_bytes, to_unit_range
+from data.checks import STEP_FIELDS, check_info, check_steps
+from data.frames import to_unit_range
 from errors import UserError
 from files import load_tensors, save_tensors
 
@@ -64,17 +65,13 @@ class Episode:
 
     @classmethod
     def load(cls, path: Path) -> "Episode":
-        """Open an episode file, memory-mapped; raises UserError if it is missing or is not an episode."""
+        """Open an episode file, memory-mapped.
+
+        Raises UserError if it is missing or is not an episode, with the name of the entry that is wrong.
+        """
         stored = load_tensors(path, maps=True)
-        if not isinstance(stored, dict) or not set(STEP_FIELDS) <= stored.keys():
-            raise UserError(f"{path} is not an episode: it needs the entries {', '.join(STEP_FIELDS)}.")
-        steps = [stored[name] for name in STEP_FIELDS]
-        if not all(torch.is_tensor(value) and value.ndim and len(value) == len(steps[0]) for value in steps):
-            raise UserError(f"{path} is not an episode: its entries differ in length.")
-        info = dict(stored.get("info", {}))
-        if "final_observation" in info:
-            info["final_observation"] = to_bytes(info["final_observation"])
-        return cls(to_bytes(steps[0]), *steps[1:], info=info)
-
-
-STEP_FIELDS = ("obs", "act", "rew", "end", "trunc")
+        try:
+            steps = check_steps(stored)
+            return cls(*steps, info=check_info(stored, steps[0]))
+        except ValueError as error:
+            raise UserError(f"{path} is not an episode: {error}.") from None

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.checks import LARGEST_ACTION
 from data.dataset import Dataset
 from data.segments import Segments
 from errors import UserError
-from files import natural_order, write_atomically
+from files import natural_order, require_plain_file, write_atomically
 
+LARGEST_FRAME = 1 << 28
+"""Bytes of the largest frame that is read."""
 FILE_ID = "original_file_id"
 """The entry of an episode's `info` that names the file of its full-size frames."""
 
@@ -78,8 +81,16 @@ def read_frames(path: Path, steps: Iterable[int]) -> Tensor:
 
 
 def _read_frames(path: Path, steps: Iterable[int]) -> np.ndarray:
-    frames = _read(path, lambda file: np.stack([file[f"frame_{step}_x"][()] for step in steps]))
+    frames = _read(path, lambda file: np.stack([_read_frame(file, f"frame_{step}_x") for step in steps]))
     return np.ascontiguousarray(frames[..., ::-1].transpose(0, 3, 1, 2))
+
+
+def _read_frame(file: object, name: str) -> np.ndarray:
+    stored = file[name]
+    # Looked at before it is read: a small file can declare a frame of a terabyte.
+    if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[-1] != 3 or stored.nbytes > LARGEST_FRAME:
+        raise ValueError(f"{name} is {stored.dtype} {stored.shape}, and frames are uint8 (H, W, 3)")
+    return stored[()]
 
 
 def read_actions(path: Path) -> Tensor:
@@ -93,6 +104,9 @@ def read_actions(path: Path) -> Tensor:
         return np.stack([file[f"frame_{step}_y"][()] for step in range(count)])
 
     actions = _read(path, read)
+    if actions.ndim > 2 or not np.isin(actions, (0, 1) if actions.ndim == 2 else range(LARGEST_ACTION + 1)).all():
+        wanted = "0 or 1" if actions.ndim == 2 else f"0 to {LARGEST_ACTION}"
+        raise UserError(f"{path} has actions other than {wanted}.")
     return torch.from_numpy(actions.astype(np.uint8 if actions.ndim == 2 else np.int64))
 
 
@@ -114,10 +128,11 @@ def _read(path: Path, read: Callable[[object], np.ndarray]) -> np.ndarray:
     # Imported here, because only data sets with full-size frames need the library.
     import h5py
 
+    require_plain_file(path)
     try:
         with h5py.File(path, "r") as file:
             return read(file)
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} is damaged, or is not in the layout of the CS:GO data ({error}).") from None
+    # As in `load_tensors`: a damaged file can make any step fail.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged, or is not in the layout of the CS:GO data ({reason}).") from None

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from data.batch import Batch, to_device
-from data.episode import STEP_FIELDS, Episode
+from data.checks import STEP_FIELDS
+from data.episode import Episode
 from data.segments import Segments
 
 

@@ -29,6 +29,13 @@ class Actions:
             return cls("none", 0)
         return cls("continuous" if act.is_floating_point() else "multi-hot", act.size(1))
 
+    def is_like(self, other: "Actions") -> bool:
+        """Whether both are of one kind, and vectors of one size; the number of different actions may differ."""
+        return self.kind == other.kind and (self.kind == "numbered" or self.size == other.size)
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "numbered" else f"{self.kind} ({self.size} entries)"
+
     def idle(self) -> Tensor:
         """The action that does nothing: the number 0, or a vector of zeros (size)."""
         if self.kind == "numbered":

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from data.batch import Batch
+from data.checks import STEP_FIELDS
 from data.dataset import Dataset
-from data.episode import STEP_FIELDS, Episode
+from data.episode import Episode
 from data.segments import Segments
 from errors import UserError
 

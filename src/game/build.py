@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from algorithms.base import Surroundings, World
+from algorithms.size import check_size
 from data import ActionLayout, Actions, Batch, Dataset, Spaces
 from envs import EnvConfig, RealEnv, RecordedGameConfig, action_layout, frame_shape, make_env
 from errors import UserError
@@ -59,6 +60,7 @@ def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_
         return starts.draw(count, length, with_full_frames)
 
     around = Surroundings(spaces, Ranks(0, 1, device), precision, config.seed, draw_starts=draw_starts)
+    check_size(source.definition, source.config, around)
     algorithm = source.definition.make(source.config, around)
     agent = algorithm.agent.eval().to(device, memory_format=torch.channels_last)
     agent.take(source.weights, str(source.weights_path))

@@ -1,6 +1,5 @@
 """What there is to play: the weights, settings and data of a run folder, ours or of the published layout."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from agent import read_weights
@@ -17,6 +17,7 @@ from algorithms.config import TrainerConfig
 from data import find_splits
 from envs import AtariConfig
 from errors import UserError
+from files import load_json
 from run.folder import PROJECT, RunFolder
 
 AGENT_JSON = "agent_config.json"
@@ -124,16 +125,20 @@ def override(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
 def load_config(folder: Path) -> DictConfig:
     """The whole settings of a run; raises UserError for those that cannot be read."""
     run = RunFolder(folder)
-    if run.config.is_file():
-        config = run.load_config()
-        for name in ("agent", "env"):
-            if "algorithm" not in config and name not in config:
-                raise UserError(f"{run.config} has no section {name}.")
-        return complete(config)
+    path = run.config if run.config.exists() else folder / AGENT_JSON
+    config = run.load_config() if path == run.config else load_json(path)
     try:
-        return complete(_from_json(json.loads((folder / AGENT_JSON).read_text())))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / AGENT_JSON} cannot be read: {error!r}.") from None
+        if path == run.config:
+            for name in ("agent", "env"):
+                if "algorithm" not in config and name not in config:
+                    raise UserError(f"{path} has no section {name}.")
+            return complete(config)
+        return complete(_from_json(config))
+    except (UserError, OmegaConfBaseException):
+        raise
+    # A section that is a number, or a name that is a list: anything can be in a file of somebody else.
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {error!r}.") from None
 
 
 def complete(config: DictConfig) -> DictConfig:
@@ -160,7 +165,7 @@ def list_datasets(folder: Path, config: DictConfig) -> list[Path]:
     """The data sets in a run, and the static data set that it was trained on."""
     own = RunFolder(folder).dataset("")
     static = OmegaConf.select(config, "static_dataset.path")
-    return [*(own.iterdir() if own.is_dir() else ()), *(() if static is None else find_splits(Path(static)))]
+    return [*(own.iterdir() if own.is_dir() else ()), *(() if static is None else find_splits(Path(str(static))))]
 
 
 def _compose(*overrides: str) -> DictConfig:

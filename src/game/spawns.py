@@ -8,7 +8,7 @@ from torch import Tensor
 
 from data import Batch, Segments
 from errors import UserError
-from files import natural_order
+from files import load_array, natural_order
 from game.starts import Recording
 
 
@@ -56,10 +56,7 @@ class SpawnStarts:
 
 
 def _load(path: Path) -> Tensor:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
+    array = load_array(path)
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.bool_):
         raise UserError(f"{path} holds {array.dtype}, and should hold uint8.")
     return torch.from_numpy(array.astype(np.uint8))

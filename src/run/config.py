@@ -1,6 +1,7 @@
 """Conversion of YAML to dataclasses. A YAML file cannot run code."""
 
 import ast
+import io
 import operator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -11,8 +12,13 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from errors import UserError, near_matches
+from files import load_text
 
 Config = TypeVar("Config")
+
+LARGEST_SETTINGS = 10_000
+"""The largest number of values in a file of settings."""
+DEEPEST_SETTINGS = 100
 
 
 def register_resolvers() -> None:
@@ -22,13 +28,42 @@ def register_resolvers() -> None:
 
 def load_yaml(path: Path) -> DictConfig:
     """Read a YAML file of settings; raises UserError if it is not one."""
+    text = load_text(path)
     try:
-        config = OmegaConf.load(path)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        if _expanded_size(text) > LARGEST_SETTINGS:
+            raise ValueError(f"its aliases stand for more than {LARGEST_SETTINGS} values")
+        config = OmegaConf.load(io.StringIO(text))
+    # OmegaConf and the parser fail in many ways on what is not a file of settings.
+    except Exception as error:
         raise UserError(f"{path} is not a file of settings: {one_line(error)}.") from None
     if not isinstance(config, DictConfig):
         raise UserError(f"{path} is not a file of settings: it holds no mapping of names to values.")
     return config
+
+
+def _expanded_size(text: str) -> int:
+    """The number of values in a YAML text after each alias is replaced by what it stands for.
+
+    A few lines of aliases of aliases can stand for billions of values.
+    """
+    sizes: dict[str, int] = {}
+    parents: list[tuple[str | None, int]] = []
+    size = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(parents) == DEEPEST_SETTINGS:
+                raise ValueError(f"it is nested more than {DEEPEST_SETTINGS} deep")
+            parents.append((event.anchor, size))
+            size = 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            (anchor, before), own = parents.pop(), size
+            sizes[anchor], size = own, before + own
+        elif isinstance(event, yaml.ScalarEvent):
+            sizes[event.anchor], size = 1, size + 1
+        elif isinstance(event, yaml.AliasEvent):
+            # An alias inside what it stands for has no end.
+            size += sizes.get(event.anchor, LARGEST_SETTINGS + 1)
+    return size
 
 
 def build(kind: type[Config], node: Any, where: str = "") -> Config:

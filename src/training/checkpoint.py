@@ -13,6 +13,7 @@ from run.random_state import random_state, restore_random_state
 from run.ranks import Ranks
 from training.data import RunData
 from training.progress import Progress
+from training.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,20 @@ class Saved:
                 self.data.train.clear()
                 self.data.test.clear()
             return 0
-        state = load_tensors(self.folder.state)
+        state = read_state(self.folder)
+        if isinstance(state["progress"]["phase"], str):
+            raise UserError(
+                f"{self.folder.state} was written by an earlier version of this project, whose code the run folder "
+                f"holds: resume it with {self.folder.path}/scripts/resume.sh."
+            )
         try:
-            if isinstance(state["progress"]["phase"], str):
-                raise UserError(
-                    f"{self.folder.state} was written by an earlier version of this project, whose code the run folder "
-                    f"holds: resume it with {self.folder.path}/scripts/resume.sh."
-                )
             self._load(state)
             return int(state["log_position"])
-        except (KeyError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, UserError):
+            raise
+        # Each part of the run reads its own entries, and fails in its own way on those of another run.
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{self.folder.state} does not fit the settings of this run ({reason}).") from error
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -113,3 +117,31 @@ class Saved:
             "algorithm": self.algorithm.state_of_rank(),
             "replay": self.data.train.state_dict(),
         }
+
+
+def read_state(folder: RunFolder) -> dict[str, Any]:
+    """The content of `state.pt`, whose `progress` has the entries of `Progress`, of which some may be missing.
+
+    Raises UserError if it is not the state of a run.
+    """
+    state = load_tensors(folder.state)
+    progress = state.get("progress") if isinstance(state, dict) else None
+    if not isinstance(progress, dict):
+        raise UserError(f"{folder.state} is not the state of a run: it has no progress.")
+    kinds = {"epoch": int, "phase": int | str, "is_finished": bool}
+    for name, kind in kinds.items():
+        if not isinstance(progress.get(name), kind):
+            raise UserError(f"{folder.state} is not the state of a run: its {name} is {progress.get(name)!r}.")
+    if progress["epoch"] < 1:
+        raise UserError(f"{folder.state} is not the state of a run: its epoch is {progress['epoch']}.")
+    return state
+
+
+def check_phase(progress: Progress, schedule: Schedule, folder: RunFolder) -> None:
+    """Raise UserError if the restored progress is in a phase that the epoch does not have."""
+    count = len(schedule.phases(progress))
+    if not 0 <= progress.phase <= count:
+        raise UserError(
+            f"{folder.state} is in phase {progress.phase} of epoch {progress.epoch}, which has {count} phases: it does "
+            "not fit the settings of this run."
+        )

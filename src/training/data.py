@@ -47,6 +47,9 @@ def open_static_data(config: StaticDatasetConfig, env: EnvConfig, replay_device:
     train = Dataset.open(train_path)
     test = Dataset.open(test_path) if test_path.is_dir() else Dataset(test_path)
     _check_frames(train, env)
+    if test.spaces is not None:
+        # Test data may hold an action that the training data lacks.
+        train.spaces = _shared_spaces(train, test)
     full_frames = Path(config.path_full_res or root / "full_res")
     size = train.num_steps * int(np.prod(frame_shape(env)))
     device = _replay_device(replay_device, ranks, size)
@@ -60,14 +63,17 @@ def spaces_of(dataset: Dataset, env: EnvConfig, num_actions: int | None) -> Spac
 
     Raises UserError if `env` does not describe the meaning of multi-hot actions.
     """
-    first, layout = dataset.load_episode(0), action_layout(env)
-    actions, frame = Actions.of(first.act), tuple(first.obs.shape[1:])
+    layout, actions, frame = action_layout(env), dataset.spaces.actions, dataset.spaces.frame
     if actions.kind == "numbered":
         if layout is not None:
             where = dataset.directory
             raise UserError(f"The actions in {where} are numbers, without a layout: set env.train.actions=null.")
-        largest = num_actions or max(Actions.of(episode.act).size for episode in dataset.episodes())
-        return Spaces(frame, Actions("numbered", largest))
+        if num_actions is not None and actions.size > num_actions:
+            raise UserError(
+                f"The actions in {dataset.directory} go up to {actions.size - 1}, but static_dataset.num_actions is "
+                f"{num_actions}: set it to {actions.size}, or to null."
+            )
+        return Spaces(frame, Actions("numbered", num_actions or actions.size))
     if actions.kind == "multi-hot" and layout is None:
         raise UserError(
             f"The actions in {dataset.directory} are multi-hot, and env.train.actions does not describe their "
@@ -81,8 +87,19 @@ def spaces_of(dataset: Dataset, env: EnvConfig, num_actions: int | None) -> Spac
     return Spaces(frame, actions)
 
 
+def _shared_spaces(train: Dataset, test: Dataset) -> Spaces:
+    """The frames and actions of both; raises UserError if they have other frames, or another kind of actions."""
+    ours, theirs = train.spaces, test.spaces
+    if theirs.frame != ours.frame:
+        raise UserError(f"The frames in {test.directory} are {theirs.frame}, but {ours.frame} in {train.directory}.")
+    if not theirs.actions.is_like(ours.actions):
+        seen, wanted = theirs.actions, ours.actions
+        raise UserError(f"The actions in {test.directory} are {seen}, but {wanted} in {train.directory}.")
+    return Spaces(ours.frame, Actions(ours.actions.kind, max(ours.actions.size, theirs.actions.size)))
+
+
 def _check_frames(train: Dataset, env: EnvConfig) -> None:
-    shape, wanted = tuple(train.load_episode(0).obs.shape[1:]), frame_shape(env)
+    shape, wanted = train.spaces.frame, frame_shape(env)
     if shape != wanted:
         channels, height, width = shape
         size = height if height == width and isinstance(env.size, int) else f"[{height},{width}]"

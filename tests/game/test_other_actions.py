@@ -65,7 +65,7 @@ def passive(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     data = mark_data(root / "data" / "train", FRAME, no_acts)
     config = compose(f"static_dataset.path={root / 'data'}", game=SETTINGS, small=())
     folder, (_, typed) = RunFolder.create(root / "run", config), read_settings(config)
-    spaces = spaces_of(data, typed.env.train, None)
+    spaces = spaces_of(Dataset.open(data.directory), typed.env.train, None)
     assert spaces.actions == Actions("none", 0)
     make_agent(typed, spaces.actions, 0.05).save(folder.agent_version(1))
     return folder
