@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from errors import UserError
 from run.device import choose_device
 
 PATIENCE = timedelta(days=7)
@@ -63,12 +64,25 @@ def run_ranks(device_name: str, work: Callable[[Ranks], int]) -> int:
     Returns the exit code.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
-        return _join_group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device, work)
+        rank, world_size = number_from_launcher("RANK"), number_from_launcher("WORLD_SIZE")
+        if rank >= world_size:
+            raise UserError(
+                f"RANK={rank} must be below WORLD_SIZE={world_size}. (torchrun sets both; else unset them.)"
+            )
+        device = choose_device(device_name, number_from_launcher("LOCAL_RANK"))
+        return _join_group(rank, world_size, device, work)
     device = choose_device(device_name)
     if device_name == "all" and torch.cuda.device_count() > 1:
         return spawn_ranks([torch.device("cuda", index) for index in range(torch.cuda.device_count())], work)
     return work(Ranks(0, 1, device))
+
+
+def number_from_launcher(name: str) -> int:
+    """The value of an environment variable that `torchrun` sets, 0 without it; raises UserError if it is no number."""
+    word = os.environ.get(name, "0")
+    if not (word.isascii() and word.isdecimal() and len(word) < 10):
+        raise UserError(f"The environment variable {name}={word} is not a whole number: unset it, or use torchrun.")
+    return int(word)
 
 
 def spawn_ranks(devices: list[torch.device], work: Callable[[Ranks], int]) -> int:
