@@ -70,6 +70,10 @@ def run_ranks(device_name: str, work: Callable[[Ranks], int]) -> int:
                 f"RANK={rank} must be below WORLD_SIZE={world_size}. (torchrun sets both; else unset them.)"
             )
         device = choose_device(device_name, number_from_launcher("LOCAL_RANK"))
+        if world_size > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+            raise UserError(
+                "RANK and WORLD_SIZE are set, but not MASTER_ADDR and MASTER_PORT: use torchrun, or unset them."
+            )
         return _join_group(rank, world_size, device, work)
     device = choose_device(device_name)
     if device_name == "all" and torch.cuda.device_count() > 1:
