@@ -189,6 +189,16 @@ def test_folder_in_use(finished: Path, call: Callable[..., str]) -> None:
     assert "already holds a run. Resume it with" in call(finished)
 
 
+def test_imagination_by_name_from_a_runs_own_code(finished: Path, tmp_path: Path) -> None:
+    play = [sys.executable, finished / "src" / "play.py", "--run", finished, "--device", "cpu", "--steps", "2"]
+    film = tmp_path / "film.mp4"
+    result = runs.run([*play, "--video", film, "world_model_env=fast"])
+    assert result.returncode == 0, result.stderr
+    assert film.is_file()
+    words = complaint(runs.run([*play, "--video", film, "world_model_env=fats"]))
+    assert "world_model_env=fats is unknown: there is default, fast, higher_quality. Did you mean fast?" in words
+
+
 def test_damaged_state(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)

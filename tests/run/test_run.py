@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -249,3 +250,17 @@ def test_weights_cast_once_compute_the_same() -> None:
         assert torch.equal(head(frames), expected)
     dtypes = [layer.weight.dtype for layer in (network[0], network[1], network[3], network[4])]
     assert dtypes == [torch.bfloat16, torch.float32, torch.bfloat16, torch.float32]
+
+
+def test_two_films_to_one_path(tmp_path: Path) -> None:
+    """The film that is complete last stays, and nothing else."""
+    path, frame = tmp_path / "film.mp4", np.zeros((16, 16, 3), np.uint8)
+
+    def frames() -> Iterator[np.ndarray]:
+        yield frame
+        write_video([frame] * 5, (16, 16), path)
+        yield frame
+
+    write_video(frames(), (16, 16), path)
+    assert imageio_ffmpeg.count_frames_and_secs(str(path))[0] == 2
+    assert list(tmp_path.iterdir()) == [path]
