@@ -84,8 +84,9 @@ def resume(arguments: list[str]) -> int:
     OmegaConf.set_struct(config, True)
     config = OmegaConf.merge(config, overrides)
     require_sections(config, "common")
+    definition, typed = read_settings(config)
+    typed.check()
     if folder.state.exists() and load_tensors(folder.state)["progress"]["is_finished"]:
-        definition, _ = read_settings(config)
         print(f"This run is finished.\n{summarize(folder, definition.summary)}")
         return 0
     return run_ranks(config.common.device, functools.partial(train, config, folder.path, False))

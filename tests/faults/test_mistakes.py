@@ -14,6 +14,7 @@ import torch
 import main
 import runs
 from conftest import PROJECT
+from errors import UserError
 from run.door import explain
 from training_helpers import make_trainer
 
@@ -122,6 +123,20 @@ def test_too_little_memory(capfd: pytest.CaptureFixture, zeros: Callable[..., An
 def test_other_errors_are_no_mistakes_of_the_user() -> None:
     with pytest.raises(RuntimeError, match="shape"):
         explain(lambda: len(torch.zeros(2, 3) @ torch.zeros(2, 3)), "")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("common.device=null", "common.device=null should be of type str"),
+        ("common=null", "common=null is not a section of settings"),
+        ("denoiser.optimizer.lr=-1", "denoiser.optimizer.lr=-1 must be above 0"),
+    ],
+)
+def test_bad_settings_on_resume(tmp_path: Path, override: str, words: str) -> None:
+    folder = make_trainer(tmp_path / "run").folder.path
+    with pytest.raises(UserError, match=words):
+        main.resume([str(folder), override])
 
 
 def test_weights_that_are_not_numbers(tmp_path: Path, call: Callable[..., str]) -> None:
