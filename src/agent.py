@@ -11,6 +11,7 @@ from files import is_plain_tensor, load_tensors, save_tensors
 from models.actor_critic import ActorCriticConfig
 from models.diffusion import DenoiserConfig
 from models.rew_end_model import RewEndModelConfig
+from ranges import BadSetting, Whole
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,13 @@ class AgentConfig:
     denoiser: DenoiserConfig
     rew_end_model: RewEndModelConfig | None = None
     actor_critic: ActorCriticConfig | None = None
-    num_actions: int | None = None
+    num_actions: Whole | None = None
     upsampler: DenoiserConfig | None = None
 
     def __post_init__(self) -> None:
+        if self.denoiser.upsampling_factor is not None:
+            factor = self.denoiser.upsampling_factor
+            raise BadSetting(f"denoiser.upsampling_factor={factor} must be null: only the upsampler enlarges frames.")
         if self.num_actions is None:
             return
         inner_model = replace(self.denoiser.inner_model, num_actions=self.num_actions)
@@ -103,4 +107,6 @@ def _load_exactly(module: nn.Module, weights: Mapping[str, Tensor], component: s
         if weights[name].shape != value.shape:
             seen, wanted = tuple(weights[name].shape), tuple(value.shape)
             raise UserError(f"{origin} does not fit this agent: {component}.{name} is {seen} there, {wanted} here.")
+        if not weights[name].isfinite().all():
+            raise UserError(f"{origin} is unusable: {component}.{name} has values that are infinite or not a number.")
     module.load_state_dict(weights)

@@ -1,9 +1,10 @@
 """The training loop of any module. It can stop and resume between any two updates."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from data import Draws
 from errors import UserError
 from models.metrics import MetricAverages, Metrics
+from ranges import Above, Count, Positive, Weight, Whole
 from run.device import autocast
 from run.ranks import Ranks
 
@@ -26,13 +28,13 @@ class TrainingConfig:
     update accumulates the gradients of `grad_acc_steps` passes.
     """
 
-    start_after_epochs: int
-    steps_first_epoch: int
-    steps_per_epoch: int
-    batch_size: int
-    lr_warmup_steps: int
-    max_grad_norm: float | None
-    grad_acc_steps: int = 1
+    start_after_epochs: Whole
+    steps_first_epoch: Whole
+    steps_per_epoch: Whole
+    batch_size: Count
+    lr_warmup_steps: Whole
+    max_grad_norm: Annotated[float, Above(0, math.inf)] | None
+    grad_acc_steps: Count = 1
 
     def updates(self, epoch: int) -> int:
         """The number of updates in an epoch (counted from 1)."""
@@ -45,9 +47,9 @@ class TrainingConfig:
 class OptimizerConfig:
     """AdamW. Weight decay applies to the weights of linear, convolutional and recurrent layers only."""
 
-    lr: float
-    weight_decay: float
-    eps: float = 1e-8
+    lr: Positive
+    weight_decay: Weight
+    eps: Annotated[float, Above(0, 1)] = 1e-8
 
     def make(self, module: nn.Module) -> Optimizer:
         return AdamW(decay_groups(module, self.weight_decay), lr=self.lr, eps=self.eps, fused=True)

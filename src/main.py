@@ -19,12 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from algorithms import read_settings
 from component import LossNotFinite
 from run.allocator import keep_freed_memory
-from run.config import register_resolvers
+from run.config import register_resolvers, require_sections
 from run.device import choose_precision, set_backends
 from run.door import explain, fail
 from run.folder import PROJECT, RunFolder
 from run.interrupt import Interrupted
-from run.ranks import Ranks, run_ranks
+from run.ranks import Ranks, number_from_launcher, run_ranks
 from trainer import Trainer
 from training.checkpoint import read_state
 from training.summary import how_to_resume, next_commands, summarize
@@ -40,7 +40,7 @@ def main() -> int:
     register_resolvers()
     if sys.argv[1:2] == ["--resume"]:
         return resume(sys.argv[2:])
-    if int(os.environ.get("RANK", 0)) > 0:
+    if number_from_launcher("RANK") > 0:
         # All ranks share the folder of rank 0: Hydra must not make more.
         sys.argv.append("hydra.run.dir=.")
     begin()
@@ -50,17 +50,29 @@ def main() -> int:
 @hydra.main(version_base="1.3", config_path=str(PROJECT / "config"), config_name="trainer")
 def begin(config: DictConfig) -> None:
     """Begin a run with the settings that Hydra composed (with `-m`, one run of several)."""
+    path = Path(HydraConfig.get().runtime.output_dir)
+
+    def start() -> int:
+        complete(config)
+        return run_ranks(config.common.device, functools.partial(train, config, path, True))
+
+    # Hydra would add a comment to an exception, so errors are handled here; with `-m`, later runs are not started.
+    code = explain(start, NOTHING_YET)
+    if code != 0:
+        sys.exit(code)
+
+
+def complete(config: DictConfig) -> None:
+    """Draw the seed and make paths absolute, in place; raises UserError for settings that cannot be trained with."""
+    require_sections(config, "common", "initialization", "static_dataset")
     if config.common.seed is None:
         config.common.seed = secrets.randbelow(2**31)
     paths = (("initialization", "path_to_ckpt"), ("static_dataset", "path"), ("static_dataset", "path_full_res"))
     for section, key in paths:
-        if config[section][key] is not None:
-            config[section][key] = str(Path(config[section][key]).expanduser().resolve())
-    path = Path(HydraConfig.get().runtime.output_dir)
-    # Hydra would add a comment to an exception, so errors are handled here; with `-m`, later runs are not started.
-    code = explain(lambda: run_ranks(config.common.device, functools.partial(train, config, path, True)), NOTHING_YET)
-    if code != 0:
-        sys.exit(code)
+        if isinstance(config[section][key], str):
+            config[section][key] = str(Path(os.path.expanduser(config[section][key])).resolve())
+    _, typed = read_settings(config)
+    typed.check()
 
 
 def resume(arguments: list[str]) -> int:
@@ -71,8 +83,10 @@ def resume(arguments: list[str]) -> int:
     config = folder.load_config()
     OmegaConf.set_struct(config, True)
     config = OmegaConf.merge(config, overrides)
+    require_sections(config, "common")
+    definition, typed = read_settings(config)
+    typed.check()
     if folder.state.exists() and read_state(folder)["progress"]["is_finished"]:
-        definition, _ = read_settings(config)
         print(f"This run is finished.\n{summarize(folder, definition.summary)}")
         return 0
     return run_ranks(config.common.device, functools.partial(train, config, folder.path, False))

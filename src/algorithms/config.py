@@ -1,11 +1,16 @@
 """Settings that all algorithms share; each algorithm extends `TrainerConfig` with its own."""
 
+import math
 from dataclasses import dataclass
+from typing import Annotated
 
 from algorithms.base import Collect
-from envs import EnvConfig
-from errors import UserError
+from envs import EnvConfig, same_frames
+from ranges import BadSetting, Between, Count, Fraction, Whole
 from run.log import WandbConfig
+
+Seed = Annotated[int, Between(0, 2**31 - 1)]
+NumEnvs = Annotated[int, Between(1, 4096)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +25,7 @@ class CommonConfig:
     """The device, and the seed. Where the YAML has null, a seed is drawn when the run begins."""
 
     device: str
-    seed: int
+    seed: Seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,12 @@ class EnvsConfig:
 
     train: EnvConfig
     test: EnvConfig
+
+    def __post_init__(self) -> None:
+        if self.train.size is None:
+            raise BadSetting("train.size=null: agents need frames of one size, as in 64 or [height, width].")
+        if not same_frames(self.train, self.test):
+            raise BadSetting("test.size and test.grayscale must be those of train: the same agent plays in both.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +53,9 @@ class InitializationConfig:
 class CheckpointingConfig:
     """Longest time between two checkpoints in minutes, epochs between saved weights, and how many of them to keep."""
 
-    minutes: float
-    save_agent_every: int
-    num_to_keep: int | None
+    minutes: Annotated[float, Between(0, math.inf)]
+    save_agent_every: Count
+    num_to_keep: Count | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +65,23 @@ class FirstEpochConfig:
     It stops between them once `threshold_rew` rewards have been seen whose sign is not the most common one.
     """
 
-    min: int
-    max: int
-    threshold_rew: int
+    min: Count
+    max: Count
+    threshold_rew: Whole
+
+    def __post_init__(self) -> None:
+        if self.min > self.max:
+            raise BadSetting(f"min={self.min} is larger than its max={self.max}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCollectionConfig:
     """Collection of training experience; a random action is taken with probability `epsilon`."""
 
-    num_envs: int
-    epsilon: float
-    num_steps_total: int
-    steps_per_epoch: int
+    num_envs: NumEnvs
+    epsilon: Fraction
+    num_steps_total: Count
+    steps_per_epoch: Count
     first_epoch: FirstEpochConfig
 
     def collect(self, epoch: int) -> Collect:
@@ -79,10 +94,10 @@ class TrainCollectionConfig:
 class TestCollectionConfig:
     """Test episodes: `num_episodes` at each evaluation, `num_final_episodes` at the end of the run."""
 
-    num_envs: int
-    epsilon: float
-    num_episodes: int
-    num_final_episodes: int
+    num_envs: NumEnvs
+    epsilon: Fraction
+    num_episodes: Whole
+    num_final_episodes: Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +112,9 @@ class StaticDatasetConfig:
 
     path: str | None
     path_full_res: str | None
-    num_actions: int | None
+    num_actions: Count | None
     ignore_sample_weights: bool
-    num_workers: int
+    num_workers: Annotated[int, Between(0, 256)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +124,7 @@ class RunConfig:
     With `offload_idle`, components that are not being trained are kept in main memory, with their optimizers.
     """
 
-    num_final_epochs: int
+    num_final_epochs: Whole
     precision: str
     compile: bool | str
     replay_device: str
@@ -123,10 +138,10 @@ class EvaluationConfig:
     A component is tested on at most `max_batches` batches, spread over the test data (None: on all of it).
     """
 
-    every: int
+    every: Count
     untrained: bool
-    video_steps: int
-    max_batches: int | None
+    video_steps: Annotated[int, Between(0, 100_000)]
+    max_batches: Count | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,21 +160,4 @@ class TrainerConfig:
     evaluation: EvaluationConfig
 
     def check(self) -> None:
-        """Raise UserError for values that cannot be trained with."""
-        train, test = self.collection.train, self.collection.test
-        first = train.first_epoch
-        if first.min > first.max:
-            raise UserError(f"collection.train.first_epoch.min={first.min} is larger than its max={first.max}.")
-        for name, value in (
-            ("collection.train.num_envs", train.num_envs),
-            ("collection.train.steps_per_epoch", train.steps_per_epoch),
-            ("collection.test.num_envs", test.num_envs),
-            ("evaluation.every", self.evaluation.every),
-            ("checkpointing.save_agent_every", self.checkpointing.save_agent_every),
-        ):
-            require_positive(name, value)
-
-
-def require_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise UserError(f"{name}={value} must be at least 1.")
+        """Raise UserError for settings that do not fit together in training; in play they may be anything."""

@@ -2,13 +2,17 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from errors import UserError
+from ranges import Between
 
+Motion = Annotated[float, Between(-1e6, 1e6)]
+"""Pixels per step."""
 ARROWS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
@@ -24,10 +28,10 @@ class ActionLayout:
 
     keys: tuple[str, ...]
     buttons: tuple[str, ...] = ()
-    mouse_x: tuple[float, ...] = ()
-    mouse_y: tuple[float, ...] = ()
+    mouse_x: tuple[Motion, ...] = ()
+    mouse_y: tuple[Motion, ...] = ()
     exclusive: tuple[tuple[str, ...], ...] = ()
-    arrows: tuple[float, ...] = (0, 0)
+    arrows: tuple[Motion, ...] = (0, 0)
 
     def __post_init__(self) -> None:
         for kind in ("keys", "buttons"):

@@ -10,6 +10,7 @@ from envs.config import (
     WorldModelEnvConfig,
     action_layout,
     frame_shape,
+    same_frames,
 )
 from envs.real_env import RealEnv
 from envs.world_model_env import WorldModelEnv
@@ -26,6 +27,7 @@ __all__ = [
     "action_layout",
     "frame_shape",
     "make_env",
+    "same_frames",
 ]
 
 

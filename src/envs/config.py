@@ -1,13 +1,14 @@
 """Settings of environments. This module does not import the environments' libraries."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from data import ActionLayout
-from errors import UserError
 from models.diffusion import DiffusionSamplerConfig
+from ranges import BadSetting, Between, Count, Pixels
 
-Size = int | tuple[int, ...] | None
+Steps = Annotated[int, Between(1, 100_000_000)]
+Size = Pixels | tuple[Pixels, ...] | None
 """Height and width of frames, or one number if they are equal; None keeps the game's own size."""
 
 
@@ -23,12 +24,12 @@ class AtariConfig:
     id: str
     size: Size = 64
     done_on_life_loss: bool = False
-    noop_max: int = 30
-    max_episode_steps: int = 27_000
+    noop_max: Annotated[int, Between(0, 10_000)] = 30
+    max_episode_steps: Steps = 27_000
     grayscale: bool = False
 
     def __post_init__(self) -> None:
-        _check_size(self.id, self.size)
+        _check_size(self.size)
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ class GymConfig:
 
     id: str
     size: Size = 64
-    max_episode_steps: int | None = None
+    max_episode_steps: Steps | None = None
     options: dict[str, Any] = field(default_factory=dict)
     grayscale: bool = False
 
     def __post_init__(self) -> None:
-        _check_size(self.id, self.size)
+        _check_size(self.size)
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class RecordedGameConfig:
     """
 
     id: str
-    size: tuple[int, ...]
-    fps: int = 15
+    size: tuple[Pixels, ...]
+    fps: Annotated[int, Between(1, 1000)] = 15
     actions: ActionLayout | None = None
     grayscale: bool = False
 
     def __post_init__(self) -> None:
-        _check_size(self.id, self.size)
+        _check_size(self.size)
 
 
 EnvConfig = AtariConfig | GymConfig | RecordedGameConfig
@@ -77,9 +78,14 @@ def frame_shape(config: EnvConfig) -> tuple[int, int, int]:
     return (1 if config.grayscale else 3), *height_and_width(config.size)
 
 
-def _check_size(env_id: str, size: Size) -> None:
-    if isinstance(size, tuple) and (len(size) != 2 or min(size) < 1):
-        raise UserError(f"The size of {env_id} should be a height and a width: {list(size)}.")
+def same_frames(one: EnvConfig, other: EnvConfig) -> bool:
+    """Whether the frames of two environments have the same shape; sizes must not be None in `one`."""
+    return other.size is not None and frame_shape(one) == frame_shape(other)
+
+
+def _check_size(size: Size) -> None:
+    if isinstance(size, tuple) and len(size) != 2:
+        raise BadSetting(f"size={list(size)} must be one number, or a height and a width.")
 
 
 def action_layout(config: EnvConfig) -> ActionLayout | None:
@@ -94,11 +100,7 @@ class WorldModelEnvConfig:
     `diffusion_sampler_upsampling` samples the full-size frames of agents with an upsampler.
     """
 
-    horizon: int = 15
-    num_batches_to_preload: int = 32
+    horizon: Count = 15
+    num_batches_to_preload: Count = 32
     diffusion_sampler: DiffusionSamplerConfig = field(default_factory=DiffusionSamplerConfig)
     diffusion_sampler_upsampling: DiffusionSamplerConfig = field(default_factory=DiffusionSamplerConfig)
-
-    def __post_init__(self) -> None:
-        if self.horizon < 1:
-            raise UserError(f"world_model_env.horizon={self.horizon} must be at least 1.")

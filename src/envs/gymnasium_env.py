@@ -86,7 +86,7 @@ def _make(config: GymConfig, **options: Any) -> gymnasium.Env:
         raise UserError(f"env.train.id={config.id} is unknown to Gymnasium.{_hint(config.id)}") from None
     except ModuleNotFoundError as error:
         raise UserError(f"env.train.id={config.id} cannot be made: {error}. Is its package installed?") from None
-    except (gymnasium.error.Error, TypeError) as error:
+    except (gymnasium.error.Error, TypeError, ValueError) as error:
         raise UserError(f"env.train.id={config.id} cannot be made: {' '.join(str(error).split())}") from None
 
 

@@ -16,7 +16,7 @@ from algorithms.base import Definition
 from algorithms.config import TrainerConfig
 from data import find_splits
 from envs import AtariConfig
-from errors import UserError
+from errors import UserError, near_matches
 from files import load_json
 from run.folder import PROJECT, RunFolder
 
@@ -118,7 +118,7 @@ def override(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         raise UserError(f"{overrides[0]} cannot be set here: the algorithm of this run has no such settings.")
     config = config.copy()
     if group:
-        config.world_model_env = _compose(group[-1]).world_model_env
+        config.world_model_env = _imagination(group[-1].partition("=")[2])
     return OmegaConf.merge(config, OmegaConf.from_dotlist(single))
 
 
@@ -168,10 +168,20 @@ def list_datasets(folder: Path, config: DictConfig) -> list[Path]:
     return [*(own.iterdir() if own.is_dir() else ()), *(() if static is None else find_splits(Path(str(static))))]
 
 
-def _compose(*overrides: str) -> DictConfig:
-    """The project's own settings."""
+def _imagination(name: str) -> DictConfig:
+    """The settings in a file of config/world_model_env; raises UserError if there is no such file."""
+    group = PROJECT / "config" / "world_model_env"
+    known = sorted(path.stem for path in group.glob("*.yaml"))
+    if name not in known:
+        there = f"there is {', '.join(known)}" if known else f"{group} is missing"
+        raise UserError(f"world_model_env={name} is unknown: {there}.{near_matches(name, known)}")
+    return _compose(f"world_model_env/{name}").world_model_env
+
+
+def _compose(name: str = "trainer") -> DictConfig:
+    """The project's own settings, or those in another file of `config`."""
     with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
-        return compose("trainer", list(overrides))
+        return compose(name)
 
 
 def _with_target(node: DictConfig) -> dict[str, Any]:

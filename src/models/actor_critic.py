@@ -18,6 +18,8 @@ from models.blocks import (
     zero_init,
 )
 from models.metrics import Metrics
+from models.sizes import check_image, check_levels, check_normalised
+from ranges import Count, Fraction, ImageChannels, Levels, Switch, Weight, Whole, Width
 
 
 @dataclass(frozen=True)
@@ -27,23 +29,28 @@ class ActorCriticConfig:
     `img_size` is the side of a square frame, or (height, width).
     """
 
-    lstm_dim: int
-    img_channels: int
+    lstm_dim: Width
+    img_channels: ImageChannels
     img_size: ImageSize
-    channels: tuple[int, ...]
-    down: tuple[int, ...]
-    num_actions: int | None = None
+    channels: Levels[Width]
+    down: Levels[Switch]
+    num_actions: Whole | None = None
+
+    def __post_init__(self) -> None:
+        check_levels(channels=self.channels, down=self.down)
+        check_normalised(self.channels, (self.channels[0], *self.channels[:-1]))
+        check_image(self.img_size, 2 ** sum(self.down), f"down={list(self.down)}")
 
 
 @dataclass(frozen=True)
 class ActorCriticLossConfig:
     """Rollout length, discount γ, λ, and the weights of value loss and entropy."""
 
-    backup_every: int = 15
-    gamma: float = 0.985
-    lambda_: float = 0.95
-    weight_value_loss: float = 1.0
-    weight_entropy_loss: float = 0.001
+    backup_every: Count = 15
+    gamma: Fraction = 0.985
+    lambda_: Fraction = 0.95
+    weight_value_loss: Weight = 1.0
+    weight_entropy_loss: Weight = 0.001
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ranges import BadSetting, Pixels, in_yaml
+
 LstmState = tuple[Tensor, Tensor]
 """Hidden and cell state of an LSTM."""
 
-ImageSize = int | tuple[int, ...]
+ImageSize = Pixels | tuple[Pixels, ...]
 """Side of a square frame, or (height, width)."""
 
 GROUP_SIZE = 32
@@ -29,11 +31,11 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 def height_width(size: ImageSize) -> tuple[int, int]:
     """Convert an `ImageSize` to (height, width).
 
-    Raises ValueError for a tuple of any other length than two.
+    Raises BadSetting for a tuple of any other length than two.
     """
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2:
-        raise ValueError(f"img_size={size} should be the side of a square, or (height, width).")
+        raise BadSetting(f"img_size={in_yaml(size)} must be the side of a square, or a height and a width.")
     return sides
 
 

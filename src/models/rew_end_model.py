@@ -19,6 +19,8 @@ from models.blocks import (
 )
 from models.losses import masked_mean
 from models.metrics import Metrics
+from models.sizes import check_image, check_unet
+from ranges import Depth, ImageChannels, Levels, Switch, Whole, Width
 
 NUM_REWARD_CLASSES, NUM_END_CLASSES = 3, 2
 
@@ -31,14 +33,18 @@ class RewEndModelConfig:
     of an action vector; 0 for data without actions.
     """
 
-    lstm_dim: int
-    img_channels: int
+    lstm_dim: Width
+    img_channels: ImageChannels
     img_size: ImageSize
-    cond_channels: int
-    depths: tuple[int, ...]
-    channels: tuple[int, ...]
-    attn_depths: tuple[int, ...]
-    num_actions: int | None = None
+    cond_channels: Width
+    depths: Levels[Depth]
+    channels: Levels[Width]
+    attn_depths: Levels[Switch]
+    num_actions: Whole | None = None
+
+    def __post_init__(self) -> None:
+        check_unet(self.depths, self.channels, self.attn_depths, has_skips=False)
+        check_image(self.img_size, 1, "any network")
 
 
 class RewEndModel(nn.Module):

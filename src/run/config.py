@@ -1,18 +1,21 @@
 """Conversion of YAML to dataclasses. A YAML file cannot run code."""
 
 import ast
+import functools
 import io
 import operator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from errors import UserError, near_matches
 from files import load_text
+from ranges import BadSetting, in_yaml
 
 Config = TypeVar("Config")
 
@@ -66,36 +69,65 @@ def _expanded_size(text: str) -> int:
     return size
 
 
+def require_sections(config: DictConfig, *names: str) -> None:
+    """Raise UserError unless these entries hold settings of their own."""
+    for name in names:
+        if not isinstance(config.get(name), DictConfig):
+            raise UserError(f"{name}={in_yaml(config.get(name))} is not a section of settings: leave it as it is.")
+
+
 def build(kind: type[Config], node: Any, where: str = "") -> Config:
     """Make a dataclass, with nested dataclasses, from a YAML node whose entries are named as its fields.
 
     `_target_` chooses among the dataclasses that the field's type allows, by their public names; no other names are
     looked up. `where` is the name of the node. Raises UserError, with the name of the setting, if a setting is unknown,
-    missing, or of the wrong type.
+    missing, of the wrong type, or outside of the limits that its field declares (see `ranges`).
     """
-    content = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    try:
+        content = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    except InterpolationResolutionError as error:
+        reason = error.__cause__ if isinstance(error.__cause__, UserError) else error
+        raise UserError(f"{_as_written(node, error.full_key)} cannot be computed: {one_line(reason)}") from None
     return _build(kind, content, where)
+
+
+def _as_written(node: DictConfig, name: str) -> str:
+    """A setting and the expression that it is computed from."""
+    value: Any = OmegaConf.to_container(node)
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return name if value is None else f"{name}={value}"
 
 
 def _build(wanted: Any, value: Any, where: str) -> Any:
     """Make a value of an annotated type: a dataclass, a plain class, a container of these, or a union."""
-    options = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
+    options = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
+    kinds = [get_args(option)[0] if get_origin(option) is Annotated else option for option in options]
     if value == "???":
         raise UserError(f"{where} is missing: set {where}=….")
-    if value is None and NoneType in options:
+    if value is None and NoneType in kinds:
         return None
     if isinstance(value, dict):
-        if kinds := [option for option in options if is_dataclass(option)]:
-            return _construct(_choose(kinds, value, where), value, where)
-        if dict in (get_origin(option) or option for option in options):
+        if sections := [kind for kind in kinds if is_dataclass(kind)]:
+            return _construct(_choose(sections, value, where), value, where)
+        if dict in (get_origin(kind) or kind for kind in kinds):
             return value
-    for option in options:
-        if isinstance(value, list) and get_origin(option) is tuple:
-            of = get_args(option)[0]
-            return tuple(_build(of, item, f"{where}[{place}]") for place, item in enumerate(value))
-        if _fits(value, option):
-            return value
-    raise UserError(f"{where}={value!r} should be of type {' or '.join(map(_type_name, options))}.")
+    for option, kind in zip(options, kinds, strict=True):
+        if isinstance(value, list) and get_origin(kind) is tuple:
+            of = get_args(kind)[0]
+            entries = tuple(_build(of, item, f"{where}[{place}]") for place, item in enumerate(value))
+            return _within(option, entries, where)
+        if _fits(value, kind):
+            return _within(option, value, where)
+    raise UserError(f"{where}={in_yaml(value)} should be of type {' or '.join(map(_type_name, kinds))}.")
+
+
+def _within(option: Any, value: Any, where: str) -> Any:
+    """The value, if it is within the limits of its annotated type."""
+    for limit in get_args(option)[1:] if get_origin(option) is Annotated else ():
+        if not limit.accepts(value):
+            raise UserError(f"{where}={in_yaml(value)} {limit}.")
+    return value
 
 
 def _choose(kinds: list[type], value: dict[str, Any], where: str) -> type:
@@ -112,19 +144,33 @@ def _choose(kinds: list[type], value: dict[str, Any], where: str) -> type:
 
 
 def _construct(kind: type[Config], value: dict[str, Any], where: str) -> Config:
-    types, prefix = get_type_hints(kind), f"{where}." if where else ""
+    types, prefix = _types_of(kind), f"{where}." if where else ""
     entries = {name: entry for name, entry in value.items() if name != "_target_"}
     for name in entries.keys() - types.keys():
         raise UserError(f"{prefix}{name} is unknown.{near_matches(name, types)}")
     for field in fields(kind):
         if field.name not in entries and field.default is MISSING and field.default_factory is MISSING:
             raise UserError(f"{prefix}{field.name} is missing: {kind.__name__} needs it.")
-    return kind(**{name: _build(types[name], entry, prefix + name) for name, entry in entries.items()})
+    made = {name: _build(types[name], entry, prefix + name) for name, entry in entries.items()}
+    try:
+        return kind(**made)
+    except BadSetting as error:
+        raise UserError(f"{prefix}{error}") from None
+
+
+@functools.cache
+def _types_of(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, with their limits."""
+    return get_type_hints(kind, include_extras=True)
 
 
 def _type_name(kind: Any) -> str:
     if kind is NoneType:
         return "null"
+    if get_origin(kind) is Annotated:
+        return _type_name(get_args(kind)[0])
+    if get_origin(kind) is tuple:
+        return f"list of {_type_name(get_args(kind)[0])}"
     return str(kind) if get_origin(kind) is not None else getattr(kind, "__name__", str(kind))
 
 

@@ -20,8 +20,8 @@ def choose_device(name: str, local_rank: int = 0, setting: str = "common.device=
         device = torch.device("cuda" if name == "all" else name)
     except RuntimeError:
         raise UserError(f"{setting}{name} is unknown: use auto, cpu, mps, cuda, cuda:N or all.") from None
-    if device.type == "cpu":
-        return device
+    if device.type == "cpu" and not device.index:
+        return torch.device("cpu")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"{setting}{name}, but PyTorch sees no CUDA GPU here. Use {setting}cpu (or auto).")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -29,7 +29,7 @@ def choose_device(name: str, local_rank: int = 0, setting: str = "common.device=
         raise UserError(f"{setting}{name}, but there are only {count} GPUs here: cuda:0 to cuda:{count - 1}.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"{setting}mps, but PyTorch sees no Apple GPU here. Use {setting}cpu (or auto).")
-    if device.type not in ("cuda", "mps"):
+    if device.type not in ("cuda", "mps") or (device.type == "mps" and device.index):
         raise UserError(f"{setting}{name} is not supported: use auto, cpu, mps, cuda, cuda:N or all.")
     return _with_index(device, local_rank)
 

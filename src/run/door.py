@@ -27,8 +27,26 @@ def explain(work: Callable[[], int], when_interrupted: str) -> int:
         if error.filename is None:
             raise
         return fail(f"error: {error.filename}: {error.strerror}.", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return fail(f"error: {_out_of_memory(error)}", 2)
     except KeyboardInterrupt:
         return fail(when_interrupted, 130)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: for Python, NumPy, or PyTorch, which raises RuntimeError on the CPU."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or any(each in str(error) for each in words)
+
+
+def _out_of_memory(error: Exception) -> str:
+    reason = one_line(error).split("DefaultCPUAllocator: ")[-1] or "an allocation failed"
+    return (
+        f"There is not enough memory ({reason}). Use smaller networks (agent.…), smaller batches (batch_size), or less "
+        "experience in memory (collection.train.num_steps_total, training.replay_device=disk)."
+    )
 
 
 def fail(message: str, code: int) -> int:

@@ -56,7 +56,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: DictConfig) -> "RunFolder":
-        """Make the folder of a new run, with the resolved configuration and a copy of `src` and `scripts`.
+        """Make the folder of a new run, with the resolved configuration and a copy of the code.
 
         Raises UserError if the folder already holds a run.
         """
@@ -64,7 +64,7 @@ class RunFolder:
         if folder.config.exists() or folder.state.exists():
             raise UserError(f"{folder.path} already holds a run. Resume it with {resume_command(folder)}.")
         folder.path.mkdir(parents=True, exist_ok=True)
-        for name in ("src", "scripts"):
+        for name in ("src", "scripts", "config/world_model_env"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(PROJECT / name, folder.path / name, ignore=ignored, dirs_exist_ok=True)
         folder.media.mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 """Pictures and videos of a run."""
 
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def write_video(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path,
     """
     check_film_path(path)
     writers = {".mp4": _write_mp4, ".gif": _write_gif}
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         count = 0

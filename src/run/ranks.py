@@ -75,13 +75,30 @@ def run_ranks(device_name: str, work: Callable[[Ranks], int]) -> int:
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         _check_one_gpu_each(device_name)
-        device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
-        return _join_group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device, work)
+        rank, world_size = number_from_launcher("RANK"), number_from_launcher("WORLD_SIZE")
+        if rank >= world_size:
+            raise UserError(
+                f"RANK={rank} must be below WORLD_SIZE={world_size}. (torchrun sets both; else unset them.)"
+            )
+        device = choose_device(device_name, number_from_launcher("LOCAL_RANK"))
+        if world_size > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+            raise UserError(
+                "RANK and WORLD_SIZE are set, but not MASTER_ADDR and MASTER_PORT: use torchrun, or unset them."
+            )
+        return _join_group(rank, world_size, device, work)
     device = choose_device(device_name)
     if device_name == "all" and torch.cuda.device_count() > 1:
         return spawn_ranks([torch.device("cuda", index) for index in range(torch.cuda.device_count())], work)
     make_current(device)
     return work(Ranks(0, 1, device))
+
+
+def number_from_launcher(name: str) -> int:
+    """The value of an environment variable that `torchrun` sets, 0 without it; raises UserError if it is no number."""
+    word = os.environ.get(name, "0")
+    if not (word.isascii() and word.isdecimal() and len(word) < 10):
+        raise UserError(f"The environment variable {name}={word} is not a whole number: unset it, or use torchrun.")
+    return int(word)
 
 
 def spawn_ranks(devices: list[torch.device], work: Callable[[Ranks], int]) -> int:

@@ -16,6 +16,7 @@ from algorithms.config import TrainerConfig
 from component import Component, OptimizerConfig, TrainingConfig, share_of_batch
 from data import Batch, Draws, SegmentConfig
 from models.metrics import Metrics
+from ranges import Count, Fraction, Positive, SampleWeights
 from run.random_state import numpy_generator
 
 
@@ -23,11 +24,11 @@ from run.random_state import numpy_generator
 class ReinforceSection:
     training: TrainingConfig
     optimizer: OptimizerConfig
-    length: int
-    age_weights: tuple[float, ...]
-    gamma: float
-    decay: float
-    ratio: float
+    length: Count
+    age_weights: SampleWeights
+    gamma: Fraction
+    decay: Fraction
+    ratio: Positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import main
 import runs
 from conftest import PROJECT
+from errors import UserError
 from run.door import explain
+from training_helpers import make_trainer
 
 pytestmark = pytest.mark.slow
 
@@ -65,10 +69,83 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Calla
         ("initialization.path_to_ckpt=nowhere.pt", "There is no file"),
         ("+experiment=quick", "quick"),
         ("not an override", "not an override"),
+        ("common=null", "common=null is not a section of settings"),
+        ("initialization=null", "initialization=null is not a section of settings"),
+        ("rew_end_model=null", "rew_end_model=null should be of type RewEndSection"),
+        ("denoiser.optimizer.lr=-1", "denoiser.optimizer.lr=-1 must be above 0 and at most 1e6"),
+        ("common.seed=-1", "common.seed=-1 must be at least 0 and at most 2147483647"),
+        ("common.seed=abc", "common.seed='abc' should be of type int"),
+        ("common.device=null", "common.device=null should be of type str"),
+        ("common.device=cpu:3", "common.device=cpu:3 is not supported"),
+        ("training.replay_device=cpu:3", "training.replay_device=cpu:3 is not supported"),
+        ("static_dataset.path='~nobody/data'", "There is no data set"),
     ],
 )
 def test_bad_settings(tmp_path: Path, call: Callable[..., str], override: str, words: str) -> None:
     assert words in call(tmp_path / "run", override)
+
+
+@pytest.mark.parametrize("env_id", [":x", "x:", ".x:y", "", "a/b/c"])
+def test_bad_environment_ids(tmp_path: Path, call: Callable[..., str], env_id: str) -> None:
+    assert "env.train.id=" in call(tmp_path / "run", game=["env=gym", f"env.train.id='{env_id}'", "env.train.size=16"])
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"RANK": "x"}, "RANK=x is not a whole number"),
+        ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE=two is not a whole number"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "-1"}, "LOCAL_RANK=-1 is not a whole number"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 must be below WORLD_SIZE=2"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR"),
+    ],
+)
+def test_bad_ranks(
+    tmp_path: Path,
+    call: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    words: str,
+) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert words in call(tmp_path / "run")
+
+
+@pytest.mark.parametrize("zeros", [torch.zeros, np.zeros])
+def test_too_little_memory(capfd: pytest.CaptureFixture, zeros: Callable[..., Any]) -> None:
+    """More than any address space has."""
+    assert explain(lambda: len(zeros(10**16)), "") == 2
+    assert "There is not enough memory" in one_line(capfd.readouterr().err)
+
+
+def test_other_errors_are_no_mistakes_of_the_user() -> None:
+    with pytest.raises(RuntimeError, match="shape"):
+        explain(lambda: len(torch.zeros(2, 3) @ torch.zeros(2, 3)), "")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("common.device=null", "common.device=null should be of type str"),
+        ("common=null", "common=null is not a section of settings"),
+        ("denoiser.optimizer.lr=-1", "denoiser.optimizer.lr=-1 must be above 0"),
+    ],
+)
+def test_bad_settings_on_resume(tmp_path: Path, override: str, words: str) -> None:
+    folder = make_trainer(tmp_path / "run").folder.path
+    with pytest.raises(UserError, match=words):
+        main.resume([str(folder), override])
+
+
+def test_weights_that_are_not_numbers(tmp_path: Path, call: Callable[..., str]) -> None:
+    weights = make_trainer(tmp_path / "other").algorithm.agent.state_dict()
+    weights["denoiser.inner_model.conv_in.bias"][3] = float("nan")
+    path = tmp_path / "agent.pt"
+    torch.save(weights, path)
+    words = call(tmp_path / "run", f"initialization.path_to_ckpt={path}")
+    assert f"{path} is unusable: denoiser.inner_model.conv_in.bias has values that are infinite or not a" in words
 
 
 def test_no_gpu(tmp_path: Path, call: Callable[..., str]) -> None:
@@ -127,6 +204,16 @@ def test_folder_in_use(finished: Path, call: Callable[..., str]) -> None:
     assert "already holds a run. Resume it with" in call(finished)
 
 
+def test_imagination_by_name_from_a_runs_own_code(finished: Path, tmp_path: Path) -> None:
+    play = [sys.executable, finished / "src" / "play.py", "--run", finished, "--device", "cpu", "--steps", "2"]
+    film = tmp_path / "film.mp4"
+    result = runs.run([*play, "--video", film, "world_model_env=fast"])
+    assert result.returncode == 0, result.stderr
+    assert film.is_file()
+    words = complaint(runs.run([*play, "--video", film, "world_model_env=fats"]))
+    assert "world_model_env=fats is unknown: there is default, fast, higher_quality. Did you mean fast?" in words
+
+
 def test_damaged_state(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
@@ -175,7 +262,7 @@ def test_full_disk(tmp_path: Path) -> None:
 
 
 def test_loss_that_is_not_finite(tmp_path: Path) -> None:
-    result = runs.train(tmp_path / "run", "denoiser.optimizer.lr=1e30", "denoiser.training.lr_warmup_steps=0")
+    result = runs.train(tmp_path / "run", "denoiser.optimizer.lr=1e6", "denoiser.training.lr_warmup_steps=0")
     assert result.returncode == 1
     line = result.stderr.strip().splitlines()[-1]
     assert line.startswith("The loss of the denoiser is not finite at its update ")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from data import Batch
+from errors import UserError
 from models.actor_critic import ActorCritic, ActorCriticConfig
 from models.diffusion import Denoiser, DenoiserConfig, DiffusionSampler, DiffusionSamplerConfig, InnerModelConfig
 from models.rew_end_model import RewEndModel, RewEndModelConfig
@@ -57,7 +58,7 @@ def test_one_number_is_the_side_of_a_square() -> None:
     policies = [ActorCritic(dataclasses.replace(config, img_size=size)) for size in (16, (16, 16))]
     names = [{name: value.shape for name, value in policy.state_dict().items()} for policy in policies]
     assert names[0] == names[1]
-    with pytest.raises(ValueError, match=r"img_size=\(16, 16, 3\)"):
+    with pytest.raises(UserError, match=r"img_size=\[16, 16, 3\]"):
         ActorCritic(dataclasses.replace(config, img_size=(16, 16, 3)))
 
 

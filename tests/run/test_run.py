@@ -282,3 +282,17 @@ def test_backends_of_cpus_are_left_alone() -> None:
     torch.set_float32_matmul_precision("medium")
     set_backends(CPU, torch.float32)
     assert torch.get_float32_matmul_precision() == "medium"
+
+
+def test_two_films_to_one_path(tmp_path: Path) -> None:
+    """The film that is complete last stays, and nothing else."""
+    path, frame = tmp_path / "film.mp4", np.zeros((16, 16, 3), np.uint8)
+
+    def frames() -> Iterator[np.ndarray]:
+        yield frame
+        write_video([frame] * 5, (16, 16), path)
+        yield frame
+
+    write_video(frames(), (16, 16), path)
+    assert imageio_ffmpeg.count_frames_and_secs(str(path))[0] == 2
+    assert list(tmp_path.iterdir()) == [path]

@@ -205,11 +205,11 @@ def test_mistakes(data: Path, tmp_path: Path) -> None:
             (("upsampler=null",), "agent.upsampler is set, but upsampler is not"),
             (("static_dataset.path=null",), "An agent without a policy cannot collect: set static_dataset.path"),
             (("env.train.actions=null",), "are multi-hot, and env.train.actions does not describe their 51 entries"),
-            (("env.train.size=[12]",), r"The size of csgo should be a height and a width: \[12\]"),
+            (("env.train.size=[12]",), r"env\.train\.size=\[12\] must be one number, or a height and a width"),
             (("agent.upsampler.upsampling_factor=null",), "agent.upsampler.upsampling_factor is missing"),
             (
                 ("env.train.actions.exclusive=[w,s]",),
-                r"env.train.actions.exclusive\[0\]='w' should be of type tuple\[str, \.\.\.\]",
+                r"env.train.actions.exclusive\[0\]='w' should be of type list of str",
             ),
             (("training.replay_device=nowhere",), "training.replay_device=nowhere is unknown"),
         )

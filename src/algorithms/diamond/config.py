@@ -1,14 +1,17 @@
 """DIAMOND's settings: networks, imagination, and a section for each component."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from agent import AgentConfig
 from algorithms.config import InitializationConfig, RunConfig, TrainerConfig
 from component import OptimizerConfig, TrainingConfig
-from envs import WorldModelEnvConfig
+from envs import WorldModelEnvConfig, frame_shape
 from errors import UserError
 from models.actor_critic import ActorCriticLossConfig
+from models.blocks import height_width
 from models.diffusion import SigmaDistributionConfig
+from ranges import Between, SampleWeights, in_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,23 +21,23 @@ class DenoiserTraining(TrainingConfig):
     After the first prediction, `num_autoregressive_steps` more are made from a history with the earlier predictions.
     """
 
-    num_autoregressive_steps: int
-    sample_weights: tuple[float, ...] | None
+    num_autoregressive_steps: Annotated[int, Between(0, 1000)]
+    sample_weights: SampleWeights | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewEndTraining(TrainingConfig):
     """Schedule of the reward and termination model, on segments of `seq_length` steps."""
 
-    seq_length: int
-    sample_weights: tuple[float, ...] | None
+    seq_length: Annotated[int, Between(2, 100_000)]
+    sample_weights: SampleWeights | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActorCriticTraining(TrainingConfig):
     """Schedule of the actor-critic; `sample_weights` weigh the episodes that imagination starts from."""
 
-    sample_weights: tuple[float, ...] | None
+    sample_weights: SampleWeights | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +98,11 @@ class DiamondConfig(TrainerConfig):
 
     def check(self) -> None:
         super().check()
+        for name in ("rew_end_model", "actor_critic"):
+            if (network := getattr(self.agent, name)) is not None:
+                seen, frames = network.img_size, frame_shape(self.env.train)[1:]
+                if height_width(seen) != frames:
+                    raise UserError(f"agent.{name}.img_size={in_yaml(seen)} is not the size of the frames, {frames}.")
         has_upsampler, has_policy = self.agent.upsampler is not None, self.agent.actor_critic is not None
         if has_upsampler != (self.upsampler is not None):
             there, missing = ("agent.upsampler", "upsampler") if has_upsampler else ("upsampler", "agent.upsampler")

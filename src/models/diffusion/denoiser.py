@@ -1,7 +1,7 @@
 """The diffusion model of the next frame: a network, its parameterisation, and the noise it is trained with."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from models.diffusion.noise import Randn, SigmaDistributionConfig, add_noise
 from models.diffusion.parameterisation import EDM, Conditioners, Parameterisation
 from models.losses import masked_mean
 from models.metrics import Metrics
+from ranges import Between, Positive, Weight
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class DenoiserConfig:
     """
 
     inner_model: InnerModelConfig
-    sigma_data: float
-    sigma_offset_noise: float
+    sigma_data: Positive
+    sigma_offset_noise: Weight
     noise_previous_obs: bool | None = None
-    upsampling_factor: int | None = None
+    upsampling_factor: Annotated[int, Between(1, 64)] | None = None
 
     def __post_init__(self) -> None:
         inner_model = replace(self.inner_model, is_upsampler=self.upsampling_factor is not None)

@@ -1,6 +1,7 @@
 """The network inside the denoiser: a U-Net conditioned on noise levels and recent actions."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from models.blocks import (
     conv3x3,
     zero_init,
 )
+from models.sizes import check_unet
+from ranges import BadSetting, Between, Depth, ImageChannels, Levels, Switch, Whole, Width
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,22 @@ class InnerModelConfig:
     takes no actions, and has one more frame in its history: the small frame that it enlarges.
     """
 
-    img_channels: int
-    num_steps_conditioning: int
-    cond_channels: int
-    depths: tuple[int, ...]
-    channels: tuple[int, ...]
-    attn_depths: tuple[int, ...]
-    num_actions: int | None = None
+    img_channels: ImageChannels
+    num_steps_conditioning: Annotated[int, Between(1, 1000)]
+    cond_channels: Width
+    depths: Levels[Depth]
+    channels: Levels[Width]
+    attn_depths: Levels[Switch]
+    num_actions: Whole | None = None
     is_upsampler: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_unet(self.depths, self.channels, self.attn_depths, has_skips=True)
+        n, cond = self.num_steps_conditioning, self.cond_channels
+        if cond % 2:
+            raise BadSetting(f"cond_channels={cond} must be even: noise levels are embedded as cosines and sines.")
+        if not self.is_upsampler and cond % n:
+            raise BadSetting(f"cond_channels={cond} cannot be shared by num_steps_conditioning={n} actions equally.")
 
 
 class InnerModel(nn.Module):

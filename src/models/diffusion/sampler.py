@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from models.diffusion.denoiser import Denoiser
 from models.diffusion.noise import Randn
 from models.diffusion.samplers import Churn, Denoise, euler, heun
+from ranges import BadSetting, Between, Positive, Weight
 
 
 @dataclass(frozen=True)
@@ -18,16 +20,22 @@ class DiffusionSamplerConfig:
     `s_cond` is the σ of the noise that is added to the history before each call of the network; it accumulates.
     """
 
-    num_steps_denoising: int = 3
-    sigma_min: float = 2e-3
-    sigma_max: float = 5.0
-    rho: int = 7
-    order: int = 1
-    s_churn: float = 0.0
-    s_tmin: float = 0.0
-    s_tmax: float = math.inf
-    s_noise: float = 1.0
-    s_cond: float = 0.0
+    num_steps_denoising: Annotated[int, Between(1, 10_000)] = 3
+    sigma_min: Positive = 2e-3
+    sigma_max: Positive = 5.0
+    rho: Annotated[int, Between(1, 1000)] = 7
+    order: Annotated[int, Between(1, 2)] = 1
+    s_churn: Weight = 0.0
+    s_tmin: Weight = 0.0
+    s_tmax: Annotated[float, Between(0, math.inf)] = math.inf
+    s_noise: Annotated[float, Between(0, 100)] = 1.0
+    s_cond: Annotated[float, Between(0, 100)] = 0.0
+
+    def __post_init__(self) -> None:
+        for smaller, larger in (("sigma_min", "sigma_max"), ("s_tmin", "s_tmax")):
+            if getattr(self, smaller) > getattr(self, larger):
+                words = f"{smaller}={getattr(self, smaller)} is larger than its {larger}={getattr(self, larger)}"
+                raise BadSetting(f"{words}.")
 
 
 def build_sigmas(config: DiffusionSamplerConfig, device: torch.device) -> Tensor:
