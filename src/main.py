@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from algorithms import read_settings
-from component import LossNotFinite
+from component import NotFinite
 from files import load_tensors
 from run.allocator import keep_freed_memory
 from run.config import register_resolvers
@@ -27,6 +27,7 @@ from run.folder import PROJECT, RunFolder
 from run.interrupt import Interrupted
 from run.ranks import Ranks, run_ranks
 from trainer import Trainer
+from training.checkpoint import settle_finished
 from training.summary import how_to_resume, next_commands, summarize
 
 NOTHING_YET = "Stopped before the first checkpoint: nothing to resume."
@@ -35,7 +36,8 @@ NOTHING_YET = "Stopped before the first checkpoint: nothing to resume."
 def main() -> int:
     """Begin or resume a run; returns the exit code.
 
-    0: done. 1: a loss is not finite. 2: a mistake that the user can correct. 128 + n: stopped by signal n.
+    0: done. 1: a loss, gradients or weights are not finite. 2: a mistake that the user can correct.
+    128 + n: stopped by signal n.
     """
     register_resolvers()
     if sys.argv[1:2] == ["--resume"]:
@@ -71,8 +73,9 @@ def resume(arguments: list[str]) -> int:
     config = folder.load_config()
     OmegaConf.set_struct(config, True)
     config = OmegaConf.merge(config, overrides)
-    if folder.state.exists() and load_tensors(folder.state)["progress"]["is_finished"]:
+    if folder.state.exists() and (state := load_tensors(folder.state))["progress"]["is_finished"]:
         definition, _ = read_settings(config)
+        settle_finished(folder, state)
         print(f"This run is finished.\n{summarize(folder, definition.summary)}")
         return 0
     return run_ranks(config.common.device, functools.partial(train, config, folder.path, False))
@@ -103,7 +106,7 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
         if ranks.is_first:
             print(f"\nStopped by {interrupt}. {how_to_resume(folder)}", flush=True)
         return 128 + interrupt.signal_number
-    except LossNotFinite as error:
+    except NotFinite as error:
         good = (
             f"The last good checkpoint is {folder.state}." if folder.state.exists() else "There is no checkpoint yet."
         )

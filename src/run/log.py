@@ -1,6 +1,7 @@
 """The metrics of a run: lines of JSON, mirrored to TensorBoard and optionally to wandb."""
 
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -49,10 +50,13 @@ class Log:
         return self._file.tell()
 
     def write(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Log metrics of an epoch. Names are paths (`<component>/train/loss`); `time/…` depends on the clock."""
-        line = {"epoch": epoch, **metrics}
+        """Log metrics of an epoch. Names are paths (`<component>/train/loss`); `time/…` depends on the clock.
+
+        JSON has no infinite numbers: a number that is not finite is logged as null.
+        """
+        line = {"epoch": epoch, **{name: value if math.isfinite(value) else None for name, value in metrics.items()}}
         try:
-            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
             self._file.flush()
         except OSError as error:
             raise_if_disk_full(error, self.path)
@@ -71,17 +75,18 @@ class Log:
         if self._wandb is not None:
             self._wandb.finish()
 
-    def _mirror_to_tensorboard(self, line: dict[str, float]) -> None:
+    def _mirror_to_tensorboard(self, line: dict[str, float | None]) -> None:
         for name, value in line.items():
-            if name != "epoch":
+            if name != "epoch" and value is not None:
                 self._tensorboard.add_scalar(name, value, line["epoch"])
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a `metrics.jsonl`, oldest first, without an incomplete last line."""
+    """The lines of a `metrics.jsonl`, oldest first, without an incomplete last line and without nulls."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    return [{name: value for name, value in line.items() if value is not None} for line in lines]
 
 
 def _truncate(path: Path, position: int) -> None:
