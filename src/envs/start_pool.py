@@ -48,27 +48,24 @@ class StartPool:
     @torch.no_grad()
     def fill(self, num_batches: int) -> None:
         """Draw until there are this many batches of unused starts. Waits for the device, to read how many were used."""
-        for segments in self._to_make_again:
-            self._add(self._gather(segments))
-        self._to_make_again = []
+        self._make_again()
         missing = num_batches * self._batch_size - self._num_unused()
         for _ in range(-(-missing // self._batch_size)):
             self._add(self._draw(self._batch_size))
 
     def take(self, mask: Tensor) -> list[Tensor]:
         """The next start for each masked environment, in order; for the others, the result is arbitrary."""
+        self._make_again()
         places = (self._used + mask.cumsum(0) - 1) % len(self._ring[0])
         self._used = self._used + mask.sum()
         return [column.index_select(0, places) for column in self._ring]
 
     def state_dict(self) -> dict[str, Any]:
         """The segments of the batches with unused starts, and how many of the first batch were used."""
-        segments = self._to_make_again
-        if self._ring is not None:
+        if not self._to_make_again:
             self._num_unused()
-            segments = list(self._unused)
         return {
-            "segments": [(each.episode_ids, each.starts, each.length) for each in segments],
+            "segments": [(each.episode_ids, each.starts, each.length) for each in self._to_make_again or self._unused],
             "used": None if self._used is None else self._used % self._batch_size,
         }
 
@@ -76,6 +73,12 @@ class StartPool:
         self.forget()
         self._to_make_again = [Segments(*each) for each in state["segments"]]
         self._used = None if state["used"] is None else state["used"].to(device)
+
+    def _make_again(self) -> None:
+        """Make the starts of a restored state, once."""
+        segments, self._to_make_again = self._to_make_again, []
+        for each in segments:
+            self._add(self._gather(each))
 
     def _num_unused(self) -> int:
         used = 0 if self._used is None else int(self._used)

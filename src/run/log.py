@@ -32,7 +32,8 @@ class Log:
     """Writes `metrics.jsonl`, and copies of its lines for TensorBoard and wandb.
 
     `position` is the file's length in bytes. Opening a log at an earlier position removes all later lines; the
-    TensorBoard files are written again from the remaining lines.
+    TensorBoard files are written again from the remaining lines. wandb cannot remove lines: it gets each
+    line with its number as the step, and online it ignores a step that it already has.
     """
 
     def __init__(self, folder: RunFolder, wandb: WandbConfig, config: dict[str, Any], position: int = 0) -> None:
@@ -42,8 +43,10 @@ class Log:
         shutil.rmtree(folder.tensorboard, ignore_errors=True)
         self._tensorboard = SummaryWriter(str(folder.tensorboard))
         self._wandb = _start_wandb(folder, wandb, config)
+        self._num_lines = 0
+        self._latest: dict[str, float | None] = {}
         for line in read_metrics(self.path):
-            self._mirror_to_tensorboard(line)
+            self._follow(line)
 
     @property
     def position(self) -> int:
@@ -61,9 +64,14 @@ class Log:
         except OSError as error:
             raise_if_disk_full(error, self.path)
             raise
-        self._mirror_to_tensorboard(line)
         if self._wandb is not None:
-            self._wandb.log(line)
+            self._wandb.log(line, step=self._num_lines)
+        self._follow(line)
+
+    def latest(self, epoch: int) -> dict[str, float]:
+        """The last metrics of an epoch, if it is the last one that was logged."""
+        known = self._latest if self._latest.get("epoch") == epoch else {}
+        return {name: value for name, value in known.items() if value is not None}
 
     def sync(self) -> None:
         """Force every line to disk, before a checkpoint records the position."""
@@ -75,7 +83,9 @@ class Log:
         if self._wandb is not None:
             self._wandb.finish()
 
-    def _mirror_to_tensorboard(self, line: dict[str, float | None]) -> None:
+    def _follow(self, line: dict[str, float | None]) -> None:
+        self._num_lines += 1
+        self._latest = line if line["epoch"] != self._latest.get("epoch") else {**self._latest, **line}
         for name, value in line.items():
             if name != "epoch" and value is not None:
                 self._tensorboard.add_scalar(name, value, line["epoch"])
