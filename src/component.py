@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -55,11 +55,11 @@ class OptimizerConfig:
         return AdamW(decay_groups(module, self.weight_decay), lr=self.lr, eps=self.eps, fused=True)
 
 
-class LossNotFinite(Exception):
-    """Raised when a loss is infinite or not a number."""
+class NotFinite(Exception):
+    """Raised when a loss, gradients or weights are infinite or not a number."""
 
-    def __init__(self, component: str, update: int) -> None:
-        super().__init__(f"The loss of the {component} is not finite at its update {update}.")
+    def __init__(self, what: str, component: str, when: str) -> None:
+        super().__init__(f"The {what} of the {component} {'is' if what.endswith('loss') else 'are'} not finite {when}.")
 
 
 class Component:
@@ -106,7 +106,9 @@ class Component:
         self._optimizer = make_optimizer(module)
         warmup = max(1, training.lr_warmup_steps)
         self._schedule = LambdaLR(self._optimizer, lambda update: min(1.0, (update + 1) / warmup))
-        self._first_not_finite = torch.full((), -1, device=self.device)
+        # The first update with a loss, and with gradients, that are not finite; 0 if there was none.
+        self._first_bad_loss = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._first_bad_gradients = self._first_bad_loss.clone()
         self._is_alone = ranks.world_size == 1
         self._forward = self.module
         if self.home == self.device:
@@ -130,7 +132,11 @@ class Component:
                 self._move_to(self.home, False)
 
     def update(self) -> None:
-        """One step of the optimizer, without waiting for the device."""
+        """One step of the optimizer, without waiting for the device.
+
+        From the first loss or gradients that are not finite, the weights are left as they are: `check_finite` raises
+        NotFinite at the next reading. An optimizer that cannot skip a step on the device waits for it here.
+        """
         if self._before_phase is not None and self.num_updates_in_phase == 0:
             self._before_phase()
         self.module.train()
@@ -141,21 +147,43 @@ class Component:
             with self._sharing_gradients(index + 1 == self.training.grad_acc_steps):
                 with autocast(self.device, self.precision):
                     loss, metrics, *rest = self._forward(batch)
-                (loss / self.training.grad_acc_steps).backward()
+                is_finite = loss.detach().isfinite()
+                self._first_bad_loss = self._first(self._first_bad_loss, ~is_finite)
+                # A loss that is not finite spoils the gradients on every rank, so that all of them stop.
+                (loss * torch.where(is_finite, 1.0, torch.nan) / self.training.grad_acc_steps).backward()
             self._averages.add({**metrics_of_batch, **metrics})
             if self._after_update is not None:
                 batches.append((batch, *rest))
-            first_time = (self._first_not_finite < 0) & ~loss.detach().isfinite()
-            self._first_not_finite = torch.where(first_time, self.num_updates + 1, self._first_not_finite)
-        if self.training.max_grad_norm is not None:
-            norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.training.max_grad_norm)
-            self._averages.add({"grad_norm_before_clip": norm})
-        self._optimizer.step()
+        self._clip_and_check()
+        self._step()
         self._schedule.step()
         self.num_updates += 1
         self.num_updates_in_phase += 1
         if self._after_update is not None:
             self._after_update(batches)
+
+    def _clip_and_check(self) -> None:
+        """Clip the gradients, and note whether they are finite."""
+        parameters, limit = list(self.module.parameters()), self.training.max_grad_norm
+        norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+        if limit is not None:
+            nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+            self._averages.add({"grad_norm_before_clip": norm})
+        clipped = norm if limit is None else norm * (limit / (norm + 1e-6))
+        self._first_bad_gradients = self._first(self._first_bad_gradients, ~clipped.isfinite())
+
+    def _step(self) -> None:
+        """Step the optimizer, unless some gradients were not finite."""
+        if getattr(self._optimizer, "_step_supports_amp_scaling", False):
+            # As `torch.amp.GradScaler` does: the fused kernels read on the device whether to leave out the step.
+            self._optimizer.found_inf = (self._first_bad_gradients > 0).float()
+        else:
+            self._check_gradients()
+        self._optimizer.step()
+
+    def _first(self, known: Tensor, is_bad: Tensor) -> Tensor:
+        """The number of the current update, if it is the first bad one."""
+        return torch.where((known == 0) & is_bad, self.num_updates + 1, known)
 
     def _move_to(self, device: torch.device, trains: bool) -> None:
         self._optimizer.zero_grad()
@@ -179,15 +207,25 @@ class Component:
         return contextlib.nullcontext() if self._is_alone or is_last else self._forward.no_sync()
 
     def read_loss(self) -> float:
-        """The average loss of this phase so far. Waits for the device; raises LossNotFinite if a loss is not finite."""
+        """The average loss of this phase so far. Waits for the device; raises NotFinite as `check_finite` does."""
         self.check_finite()
         return next((value for name, value in self._averages.read().items() if name.startswith("loss")), float("nan"))
 
     def check_finite(self) -> None:
-        """Raise LossNotFinite if any loss so far was infinite or not a number."""
-        update = int(self._first_not_finite)
-        if update >= 0:
-            raise LossNotFinite(self.name, update)
+        """Raise NotFinite if a loss or gradients so far, or the weights, are infinite or not a number.
+
+        Weights count as infinite if the sum of their squares is: nothing can be computed with them.
+        """
+        self._check_gradients()
+        weights = [each.detach() for each in self.module.parameters()]
+        if not bool(nn.utils.get_total_norm(weights).isfinite()):
+            raise NotFinite("weights", self.name, f"after its update {self.num_updates}")
+
+    def _check_gradients(self) -> None:
+        bad_loss, bad_gradients = torch.stack((self._first_bad_loss, self._first_bad_gradients)).tolist()
+        if bad_loss or bad_gradients:
+            what = "loss" if bad_loss else "gradients"
+            raise NotFinite(what, self.name, f"at its update {bad_loss or bad_gradients}")
 
     def finish_phase(self) -> dict[str, float]:
         """Return the averages of this phase's metrics, and reset them for the next phase."""
@@ -198,14 +236,20 @@ class Component:
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
-        """Averages of the metrics over the given batches, weighted by their lengths."""
+        """Averages of the metrics over the given batches, weighted by their lengths.
+
+        Raises NotFinite if a loss is not finite.
+        """
         averages = MetricAverages()
         self.module.eval()
         for batch in batches:
             with autocast(self.device, self.precision):
                 _, metrics, *_ = self.module(batch)
             averages.add(metrics, weight=len(batch))
-        return averages.read()
+        numbers = averages.read()
+        if not all(math.isfinite(value) for name, value in numbers.items() if name.startswith("loss")):
+            raise NotFinite("test loss", self.name, f"after its update {self.num_updates}")
+        return numbers
 
     def state_dict(self) -> dict[str, Any]:
         """All state except the module's weights, which the agent saves."""

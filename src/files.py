@@ -1,7 +1,6 @@
 """Atomic writing of files, and reading that cannot run code."""
 
 import errno
-import io
 import json
 import os
 import re
@@ -60,10 +59,21 @@ def raise_if_disk_full(error: OSError, path: Path) -> None:
 
 
 def save_tensors(value: Any, path: Path) -> None:
-    """Write tensors, numbers, strings and containers of them atomically; `load_tensors` reads them."""
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+    """Write tensors, numbers, strings and containers of them atomically; `load_tensors` reads them.
+
+    They go straight to the file, without a second copy in memory.
+    """
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save(value, file)
+        except RuntimeError as error:
+            # PyTorch's writer hides the reason why the file could not be written.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+    write_atomically(path, write)
 
 
 def load_tensors(path: Path, maps: bool = False) -> Any:

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from algorithms import read_settings
-from component import LossNotFinite
+from component import NotFinite
 from run.allocator import keep_freed_memory
 from run.config import register_resolvers, require_sections
 from run.device import choose_precision, set_backends
@@ -26,7 +26,7 @@ from run.folder import PROJECT, RunFolder
 from run.interrupt import Interrupted
 from run.ranks import Ranks, number_from_launcher, run_ranks
 from trainer import Trainer
-from training.checkpoint import read_state
+from training.checkpoint import read_state, settle_finished
 from training.summary import how_to_resume, next_commands, summarize
 
 NOTHING_YET = "Stopped before the first checkpoint: nothing to resume."
@@ -35,7 +35,8 @@ NOTHING_YET = "Stopped before the first checkpoint: nothing to resume."
 def main() -> int:
     """Begin or resume a run; returns the exit code.
 
-    0: done. 1: a loss is not finite. 2: a mistake that the user can correct. 128 + n: stopped by signal n.
+    0: done. 1: a loss, gradients or weights are not finite. 2: a mistake that the user can correct.
+    128 + n: stopped by signal n.
     """
     register_resolvers()
     if sys.argv[1:2] == ["--resume"]:
@@ -86,7 +87,8 @@ def resume(arguments: list[str]) -> int:
     require_sections(config, "common")
     definition, typed = read_settings(config)
     typed.check()
-    if folder.state.exists() and read_state(folder)["progress"]["is_finished"]:
+    if folder.state.exists() and (state := read_state(folder))["progress"]["is_finished"]:
+        settle_finished(folder, state)
         print(f"This run is finished.\n{summarize(folder, definition.summary)}")
         return 0
     return run_ranks(config.common.device, functools.partial(train, config, folder.path, False))
@@ -115,7 +117,7 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
         if ranks.is_first:
             print(f"\nStopped by {interrupt}. {how_to_resume(folder)}", flush=True)
         return 128 + interrupt.signal_number
-    except LossNotFinite as error:
+    except NotFinite as error:
         good = (
             f"The last good checkpoint is {folder.state}." if folder.state.exists() else "There is no checkpoint yet."
         )

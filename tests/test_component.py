@@ -1,18 +1,21 @@
 """The loop of updates."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from component import Component, LossNotFinite, OptimizerConfig, TrainingConfig, decay_groups
+from component import Component, NotFinite, OptimizerConfig, TrainingConfig, decay_groups
 from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
 from models.metrics import MetricAverages
 from models.rew_end_model import RewEndModel, RewEndModelConfig
 from run.ranks import Ranks
 
 CPU = torch.device("cpu")
+ADAMW = OptimizerConfig(lr=0.05, weight_decay=0.0)
 
 
 class Line(nn.Module):
@@ -28,7 +31,13 @@ class Line(nn.Module):
         return loss, {"loss": loss.detach()}, prediction
 
 
-def make(batches: list[Tensor] | None = None, hooks: dict[str, Any] | None = None, **settings: object) -> Component:
+def make(
+    batches: list[Tensor] | None = None,
+    hooks: dict[str, Any] | None = None,
+    module: nn.Module | None = None,
+    make_optimizer: Callable[[nn.Module], Optimizer] = ADAMW.make,
+    **settings: object,
+) -> Component:
     torch.manual_seed(0)
     rng = torch.Generator().manual_seed(1)
     given = iter(batches or [])
@@ -42,10 +51,10 @@ def make(batches: list[Tensor] | None = None, hooks: dict[str, Any] | None = Non
     }
     return Component(
         "line",
-        Line(),
+        module or Line(),
         lambda: (next(given, None) if batches else torch.randn(8, 1, generator=rng), {}),
         TrainingConfig(**{**defaults, **settings}),
-        OptimizerConfig(lr=0.05, weight_decay=0.0).make,
+        make_optimizer,
         torch.float32,
         Ranks(0, 1, CPU),
         **(hooks or {}),
@@ -97,8 +106,62 @@ def test_a_loss_that_is_not_finite_names_its_update() -> None:
     component.check_finite()
     for _ in range(2):
         component.update()
-    with pytest.raises(LossNotFinite, match="The loss of the line is not finite at its update 3"):
+    with pytest.raises(NotFinite, match="The loss of the line is not finite at its update 3"):
         component.check_finite()
+
+
+def test_gradients_are_checked_before_weights_change() -> None:
+    """Also in the updates that follow before somebody looks, and with an optimizer that cannot skip a step itself."""
+
+    class Root(nn.Module):
+        """A finite loss whose gradient at zero is infinite."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2))
+
+        def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            loss = (self.weight * batch).abs().sqrt().sum()
+            return loss, {"loss": loss.detach()}
+
+    batches = [torch.ones(2), torch.tensor([0.0, 1.0]), torch.ones(2), torch.ones(2)]
+    for max_grad_norm in (None, 1.0):
+        component = make(batches, module=Root(), max_grad_norm=max_grad_norm)
+        component.update()
+        component.check_finite()
+        good = component.module.weight.detach().clone()
+        for _ in range(3):
+            component.update()
+        assert torch.equal(component.module.weight, good)
+        with pytest.raises(NotFinite, match="The gradients of the line are not finite at its update 2"):
+            component.finish_phase()
+    component = make(batches, module=Root(), make_optimizer=lambda module: torch.optim.SGD(module.parameters(), 0.1))
+    component.update()
+    good = component.module.weight.detach().clone()
+    with pytest.raises(NotFinite, match="The gradients of the line are not finite at its update 2"):
+        component.update()
+    assert torch.equal(component.module.weight, good)
+
+
+def test_clipping_that_spoils_gradients_is_noticed() -> None:
+    component = make(max_grad_norm=float("nan"))
+    good = component.module.layer.weight.detach().clone()
+    component.update()
+    assert torch.equal(component.module.layer.weight, good)
+    with pytest.raises(NotFinite, match="The gradients of the line are not finite at its update 1"):
+        component.check_finite()
+
+
+def test_weights_that_are_too_large_are_noticed() -> None:
+    component = make(make_optimizer=OptimizerConfig(lr=1e30, weight_decay=0.01).make)
+    component.update()
+    with pytest.raises(NotFinite, match="The weights of the line are not finite after its update 1"):
+        component.check_finite()
+
+
+def test_a_test_loss_that_is_not_finite_is_noticed() -> None:
+    with pytest.raises(NotFinite, match="The test loss of the line is not finite after its update 0"):
+        make().evaluate([torch.full((8, 1), torch.inf)])
 
 
 def test_a_restored_component_continues_the_same() -> None:

@@ -34,11 +34,16 @@ class Dataset:
     An episode is written when it is over. `save_info` writes unfinished episodes, and then `info.pt`. Only episodes and
     steps that `info.pt` counts belong to the data set: other files were left by a killed process, and `rewind` removes
     them. `spaces` are the frames and actions of an opened data set; numbered actions are counted up to the largest.
+
+    The last checkpoint may refer to the files. So `start_over` leaves them, and new episodes are written to a folder
+    inside, which is named after their `generation`. `settle` replaces the files, when the next checkpoint is on disk.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
+        self.generation = 0
         self._forget()
+        self._written_to = self.directory
 
     def _forget(self) -> None:
         self.is_static = False
@@ -86,7 +91,7 @@ class Dataset:
 
     @property
     def info_path(self) -> Path:
-        return self.directory / "info.pt"
+        return self._written_to / "info.pt"
 
     @property
     def num_episodes(self) -> int:
@@ -99,7 +104,7 @@ class Dataset:
     def episode_path(self, episode_id: int) -> Path:
         """The path `<hundreds>/<tens>/<ones>/<id>.pt`, which keeps folders small."""
         ones, tens, hundreds = episode_id % 10, episode_id % 100 // 10 * 10, episode_id % 1000 // 100 * 100
-        return self.directory / f"{hundreds:03d}" / f"{tens:02d}" / f"{ones}" / f"{episode_id}.pt"
+        return self._written_to / f"{hundreds:03d}" / f"{tens:02d}" / f"{ones}" / f"{episode_id}.pt"
 
     def load_episode(self, episode_id: int) -> Episode:
         """Read one episode, up to the number of steps that is counted."""
@@ -153,8 +158,29 @@ class Dataset:
     def clear(self) -> None:
         """Remove every episode."""
         self._forget()
+        self._written_to = self.directory
         if self.directory.exists():
             shutil.rmtree(self.directory)
+
+    def start_over(self) -> None:
+        """Forget every episode, but keep the files until `settle`; new episodes are written beside them."""
+        self._forget()
+        self._remove_folders_beside()
+        self.generation += 1
+        self._written_to = self._folder_beside
+
+    def settle(self) -> None:
+        """Replace the files from before `start_over` by those written since. It can be repeated after a kill."""
+        self._written_to = self.directory
+        beside = self._folder_beside
+        if beside.is_dir():
+            # `info.pt` is the last: whoever opens the data set meanwhile finds the episodes that it counts.
+            for path in sorted(beside.rglob("*.pt"), key=lambda path: path.name == "info.pt"):
+                target = self.directory / path.relative_to(beside)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+            self._remove_uncounted()
+        self._remove_folders_beside()
 
     def state_dict(self) -> dict[str, Any]:
         """The content of `info.pt`, with the published names and types."""
@@ -187,7 +213,7 @@ class Dataset:
         self.is_static, self.lengths = is_static, lengths
         self.counter_rew, self.counter_end = counters
 
-    def rewind(self, state: dict[str, Any]) -> None:
+    def rewind(self, state: dict[str, Any], generation: int = 0) -> None:
         """Go back to an earlier state: remove later episodes and rewrite `info.pt`.
 
         An episode that has become longer since is cut when it is read (`load_episode`), and rewritten when steps are
@@ -195,11 +221,24 @@ class Dataset:
         """
         self._unwritten = {}
         self.load_state_dict(state)
+        self.generation = generation
+        self.settle()
+        self._remove_uncounted()
+        self.save_info()
+
+    @property
+    def _folder_beside(self) -> Path:
+        return self.directory / f"{_BESIDE}{self.generation}"
+
+    def _remove_folders_beside(self) -> None:
+        for folder in self.directory.glob(f"{_BESIDE}*"):
+            shutil.rmtree(folder)
+
+    def _remove_uncounted(self) -> None:
         kept = {self.episode_path(episode_id) for episode_id in range(self.num_episodes)}
-        for path in sorted(self.directory.glob("*/*/*/*")):
+        for path in sorted(self.directory.glob("[0-9]*/*/*/*")):
             if path not in kept:
                 path.unlink()
-        self.save_info()
 
 
 def _whole_numbers(values: Any) -> list[int]:
@@ -215,3 +254,6 @@ def _counter(values: Any) -> Counter:
     if not isinstance(values, dict) or not all(isinstance(count, int) for count in values.values()):
         raise ValueError("not a count")
     return Counter(values)
+
+
+_BESIDE = ".generation-"

@@ -63,6 +63,12 @@ class Experience:
         self.replay.clear()
         self._added = []
 
+    def start_over(self) -> None:
+        """Forget every episode; the files stay until the data set is settled."""
+        self.dataset.start_over()
+        self.replay.clear()
+        self._added = []
+
     def load(self) -> None:
         """Read every episode of the data set into the replay, unless the replay itself reads from disk."""
         self.replay.clear()

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import Batch, Start, Step, to_bytes, to_unit_range
+from data import Batch, Segments, Start, Step, to_bytes, to_unit_range
 from envs.config import WorldModelEnvConfig
+from envs.start_pool import StartPool
 from errors import UserError
 from models.diffusion import Denoiser, DiffusionSampler
 from models.losses import sample_categorical
@@ -49,8 +50,12 @@ class WorldModelEnv:
         config: WorldModelEnvConfig,
         num_envs: int,
         upsampler: Denoiser | None = None,
+        gather_starts: Callable[[Segments], Batch] | None = None,
     ) -> None:
-        """`draw_starts(b)` returns b segments of n real steps, on the networks' device."""
+        """`draw_starts(b)` returns b segments of n real steps, on the networks' device.
+
+        `gather_starts` returns given segments; it is needed to restore a state.
+        """
         self.denoiser = denoiser
         self.rew_end_model = rew_end_model
         self.upsampler = upsampler
@@ -63,8 +68,10 @@ class WorldModelEnv:
         self.num_envs = num_envs
         self.num_actions = denoiser.config.inner_model.num_actions
         self._num_batches = config.num_batches_to_preload
-        self._pool: _State | None = None
-        self._used: Tensor | None = None
+        self._num_steps = 1
+        # `reset` takes a batch before the steps that were prepared, or before one step.
+        room = max(2, self._num_batches)
+        self._starts = StartPool(draw_starts, gather_starts, self._burn_in, num_envs, room)
         self._now: _State | None = None
         self._age: Tensor | None = None
 
@@ -86,8 +93,14 @@ class WorldModelEnv:
         return parts
 
     def prepare(self, num_steps: int) -> None:
-        """Prepare enough starts for `num_steps` steps, even if every environment ends at every step."""
-        self._make_ready(num_steps * self.num_envs)
+        """Draw enough starts for `num_steps` steps, even if every environment ends at every step.
+
+        The host waits for the device here, once, to read how many starts were used.
+        """
+        if num_steps > 1:
+            self.check_rollout(num_steps)
+        self._num_steps = num_steps
+        self._starts.fill(num_steps)
 
     def check_rollout(self, num_steps: int) -> None:
         """Raise UserError if `num_batches_to_preload` is too small for rollouts of `num_steps` steps."""
@@ -99,14 +112,15 @@ class WorldModelEnv:
 
     def forget_starts(self) -> None:
         """Draw new starts before the next rollout, because the experience or the networks have changed."""
-        self._pool = None
+        self._starts.forget()
 
     @torch.no_grad()
     def reset(self) -> Start:
         """Start every environment from real experience."""
-        self._make_ready(self.num_envs)
-        everywhere = torch.ones(self.num_envs, dtype=torch.bool, device=self._used.device)
-        fresh = self._next_starts(everywhere)
+        self._starts.fill(self._num_steps + 1)
+        device = next(self.denoiser.parameters()).device
+        everywhere = torch.ones(self.num_envs, dtype=torch.bool, device=device)
+        fresh = _State(*self._starts.take(everywhere))
         self._now, self._age = fresh, torch.zeros_like(everywhere, dtype=torch.int64)
         return Start(to_bytes(fresh.obs[:, -1]), fresh.obs[:, :-1], self._last_full(fresh), fresh.origin)
 
@@ -127,7 +141,7 @@ class WorldModelEnv:
         trunc = age >= self.horizon
         dead = end | trunc
 
-        fresh = self._next_starts(dead)
+        fresh = _State(*self._starts.take(dead))
         shifted = _State(torch.cat((now.obs[:, 1:], next_obs), dim=1), acts.roll(-1, 1), *memory, full_obs, now.origin)
         pairs = zip(vars(fresh).values(), vars(shifted).values(), strict=True)
         self._now = _State(*[_where(dead, restarted, continued) for restarted, continued in pairs])
@@ -160,18 +174,22 @@ class WorldModelEnv:
         return to_bytes(torch.stack(frames[n:], dim=1))
 
     def state_dict(self) -> dict[str, Any]:
-        tensors = {"used": self._used, "age": self._age}
-        for name, state in (("pool", self._pool), ("now", self._now)):
-            tensors[name] = None if state is None else dict(vars(state))
-        return tensors
+        now = None
+        if self._now is not None:
+            # Frames are bytes, or zero on padding, which no byte is converted to.
+            is_real = self._now.obs.flatten(2).any(dim=-1)
+            now = {**vars(self._now), "obs": to_bytes(self._now.obs), "is_real": is_real}
+        return {"starts": self._starts.state_dict(), "now": now, "age": self._age}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         device = next(self.denoiser.parameters()).device
-        self._used, self._age = [None if state[key] is None else state[key].to(device) for key in ("used", "age")]
-        self._pool, self._now = [
-            None if state[key] is None else _State(**{name: value.to(device) for name, value in state[key].items()})
-            for key in ("pool", "now")
-        ]
+        self._starts.load_state_dict(state["starts"], device)
+        self._now = self._age = None
+        if state["now"] is not None:
+            now = {name: value.to(device) for name, value in state["now"].items()}
+            is_real = now.pop("is_real")[..., None, None, None]
+            self._now = _State(**{**now, "obs": torch.where(is_real, to_unit_range(now["obs"]), 0)})
+            self._age = state["age"].to(device)
 
     def _reward(self, now: _State, act: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """The reward, the end, and the new memory of the reward model."""
@@ -196,29 +214,20 @@ class WorldModelEnv:
     def _last_full(self, state: _State) -> Tensor | None:
         return None if self.upsampler is None else to_bytes(state.full_obs[:, -1])
 
-    @torch.no_grad()
-    def _make_ready(self, count: int) -> None:
-        """Refill the pool if it has fewer than `count` unused starts."""
-        if self._pool is not None and int(self._used) + count <= len(self._pool.obs):
-            return
-        batches = [self._burn_in(self.draw_starts(self.num_envs)) for _ in range(self._num_batches)]
-        columns = zip(*[vars(batch).values() for batch in batches], strict=True)
-        self._pool = _State(*[torch.cat(column) for column in columns])
-        self._used = torch.zeros((), dtype=torch.int64, device=self._pool.obs.device)
-
-    def _burn_in(self, batch: Batch) -> _State:
+    def _burn_in(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The columns of `_State` after watching the batch."""
         obs, act, full_obs = batch.frames, batch.act, self._first_full(batch)
         origin = _origin(batch).to(obs.device)
         if self.rew_end_model is None:
             empty = obs.new_zeros(len(obs), 0)
-            return _State(obs, act, empty, empty, full_obs, origin)
+            return obs, act, empty, empty, full_obs, origin
         memory = obs.new_zeros(1, len(obs), self.rew_end_model.config.lstm_dim)
         hx, cx = memory, memory
         # One transition at a time, as in `step`: the network gets only one input shape, and compiles once.
         for this, following in itertools.pairwise(range(obs.size(1))):
             before, after = obs[:, this : this + 1], obs[:, following : following + 1]
             *_, (hx, cx) = self.rew_end_model.predict(before, act[:, this : this + 1], after, (hx, cx))
-        return _State(obs, act, hx[0], cx[0], full_obs, origin)
+        return obs, act, hx[0], cx[0], full_obs, origin
 
     def _first_full(self, batch: Batch) -> Tensor:
         """The last frames in full size; if they are not in the batch, the small ones are enlarged."""
@@ -229,12 +238,6 @@ class WorldModelEnv:
         if batch.full_obs is not None:
             return batch.full_frames[:, -n:]
         return self.upsampler.enlarge(obs[:, -n:].flatten(0, 1)).clamp(-1, 1).unflatten(0, (len(obs), n))
-
-    def _next_starts(self, mask: Tensor) -> _State:
-        """The next unused start for each masked environment, in order; for the others, the result is arbitrary."""
-        places = (self._used + mask.cumsum(0) - 1).clamp(0, len(self._pool.obs) - 1)
-        self._used = self._used + mask.sum()
-        return _State(*[values.index_select(0, places) for values in vars(self._pool).values()])
 
 
 def _origin(batch: Batch) -> Tensor:

@@ -28,6 +28,10 @@ class RunFolder:
     def best_agent(self) -> Path:
         return self.path / "checkpoints" / "best.pt"
 
+    def next_best_agent(self, epoch: int) -> Path:
+        """The best weights of an evaluation that no checkpoint includes yet."""
+        return self.best_agent.with_name(f".best_epoch_{epoch:05d}.pt")
+
     @property
     def agent_versions(self) -> Path:
         return self.path / "checkpoints" / "agent_versions"

@@ -1,6 +1,7 @@
 """The metrics of a run: lines of JSON, mirrored to TensorBoard and optionally to wandb."""
 
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ class Log:
     """Writes `metrics.jsonl`, and copies of its lines for TensorBoard and wandb.
 
     `position` is the file's length in bytes. Opening a log at an earlier position removes all later lines; the
-    TensorBoard files are written again from the remaining lines.
+    TensorBoard files are written again from the remaining lines. wandb cannot remove lines: it gets each
+    line with its number as the step, and online it ignores a step that it already has.
     """
 
     def __init__(self, folder: RunFolder, wandb: WandbConfig, config: dict[str, Any], position: int = 0) -> None:
@@ -41,25 +43,35 @@ class Log:
         shutil.rmtree(folder.tensorboard, ignore_errors=True)
         self._tensorboard = SummaryWriter(str(folder.tensorboard))
         self._wandb = _start_wandb(folder, wandb, config)
+        self._num_lines = 0
+        self._latest: dict[str, float | None] = {}
         for line in read_metrics(self.path):
-            self._mirror_to_tensorboard(line)
+            self._follow(line)
 
     @property
     def position(self) -> int:
         return self._file.tell()
 
     def write(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Log metrics of an epoch. Names are paths (`<component>/train/loss`); `time/…` depends on the clock."""
-        line = {"epoch": epoch, **metrics}
+        """Log metrics of an epoch. Names are paths (`<component>/train/loss`); `time/…` depends on the clock.
+
+        JSON has no infinite numbers: a number that is not finite is logged as null.
+        """
+        line = {"epoch": epoch, **{name: value if math.isfinite(value) else None for name, value in metrics.items()}}
         try:
-            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
             self._file.flush()
         except OSError as error:
             raise_if_disk_full(error, self.path)
             raise
-        self._mirror_to_tensorboard(line)
         if self._wandb is not None:
-            self._wandb.log(line)
+            self._wandb.log(line, step=self._num_lines)
+        self._follow(line)
+
+    def latest(self, epoch: int) -> dict[str, float]:
+        """The last metrics of an epoch, if it is the last one that was logged."""
+        known = self._latest if self._latest.get("epoch") == epoch else {}
+        return {name: value for name, value in known.items() if value is not None}
 
     def sync(self) -> None:
         """Force every line to disk, before a checkpoint records the position."""
@@ -71,17 +83,20 @@ class Log:
         if self._wandb is not None:
             self._wandb.finish()
 
-    def _mirror_to_tensorboard(self, line: dict[str, float]) -> None:
+    def _follow(self, line: dict[str, float | None]) -> None:
+        self._num_lines += 1
+        self._latest = line if line["epoch"] != self._latest.get("epoch") else {**self._latest, **line}
         for name, value in line.items():
-            if name != "epoch":
+            if name != "epoch" and value is not None:
                 self._tensorboard.add_scalar(name, value, line["epoch"])
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a `metrics.jsonl`, oldest first, without an incomplete last line."""
+    """The lines of a `metrics.jsonl`, oldest first, without an incomplete last line and without nulls."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    return [{name: value for name, value in line.items() if value is not None} for line in lines]
 
 
 def _truncate(path: Path, position: int) -> None:

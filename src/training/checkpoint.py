@@ -1,9 +1,14 @@
-"""Checkpoints: the state of a run is written atomically, and restored after any interruption."""
+"""Checkpoints: the state of a run is written atomically, and restored after any interruption.
+
+The last checkpoint refers to test episodes, and its best return to `best.pt`. What replaces them is written beside
+them, and takes their place when a checkpoint that includes it is on disk.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from algorithms.base import Algorithm
+from data import Dataset
 from errors import UserError
 from files import load_tensors, save_tensors
 from rl.collector import Collector
@@ -30,7 +35,7 @@ class Saved:
     def save(self, log: Log | None) -> None:
         """Write everything needed to resume; all ranks have to call this, with `log` on the first only.
 
-        Raises LossNotFinite, without writing anything, if a loss was not finite.
+        Raises NotFinite, without writing anything, if a loss, gradients or weights are not finite.
         """
         states_of_ranks = self.ranks.gather(self._state_of_rank())
         if self.ranks.is_first:
@@ -51,9 +56,13 @@ class Saved:
                     "test": self.data.test.dataset.state_dict(),
                 },
                 "ranks": states_of_ranks,
+                "generation": self.data.test.dataset.generation,
                 "log_position": log.position,
             }
             save_tensors(state, self.folder.state)
+            if self.data.is_own:
+                self.data.test.dataset.settle()
+            settle_best_agent(self.folder, self.progress)
         # No rank may exit, or change the data, before the file is complete.
         self.ranks.broadcast("saved")
 
@@ -70,6 +79,8 @@ class Saved:
             if self.data.is_own and self.ranks.is_first:
                 self.data.train.clear()
                 self.data.test.clear()
+            if self.ranks.is_first:
+                settle_best_agent(self.folder, self.progress)
             return 0
         state = read_state(self.folder)
         if isinstance(state["progress"]["phase"], str):
@@ -89,6 +100,8 @@ class Saved:
 
     def _load(self, state: dict[str, Any]) -> None:
         vars(self.progress).update(asdict(Progress(**state["progress"])))
+        if self.ranks.is_first:
+            settle_best_agent(self.folder, self.progress)
         self.algorithm.agent.load_state_dict(state["agent"])
         for name, component in self.algorithm.components.items():
             component.load_state_dict(state["components"][name])
@@ -104,7 +117,7 @@ class Saved:
         train, test = self.data.train, self.data.test
         if self.ranks.is_first:
             train.dataset.rewind(state["datasets"]["train"])
-            test.dataset.rewind(state["datasets"]["test"])
+            test.dataset.rewind(state["datasets"]["test"], state.get("generation", 0))
             for name, collector in self.collectors.items():
                 collector.load_state_dict(state["collectors"][name], self.ranks.device)
         else:
@@ -145,3 +158,20 @@ def check_phase(progress: Progress, schedule: Schedule, folder: RunFolder) -> No
             f"{folder.state} is in phase {progress.phase} of epoch {progress.epoch}, which has {count} phases: it does "
             "not fit the settings of this run."
         )
+
+
+def settle_best_agent(folder: RunFolder, progress: Progress) -> None:
+    """Give the best weights their place, if the checkpoint with this progress includes them; remove later ones."""
+    if progress.best_epoch is not None and (path := folder.next_best_agent(progress.best_epoch)).exists():
+        path.replace(folder.best_agent)
+    for path in folder.best_agent.parent.glob(".best_epoch_*.pt"):
+        path.unlink()
+
+
+def settle_finished(folder: RunFolder, state: dict[str, Any]) -> None:
+    """Do what remained to be done if a run was killed just after its last checkpoint."""
+    settle_best_agent(folder, Progress(**state["progress"]))
+    test = Dataset(folder.dataset("test"))
+    test.load_state_dict(state["datasets"]["test"])
+    test.generation = state.get("generation", 0)
+    test.settle()

@@ -8,7 +8,7 @@ class Progress:
     """The current epoch and phase, the progress of the phase, and results that later phases need.
 
     `steps` is the number of steps that an `Interleave` phase has collected so far. `first_collection` is the number of
-    steps collected in the first epoch.
+    steps collected in the first epoch. `best_return` was reached in `best_epoch`.
     """
 
     epoch: int = 1
@@ -17,6 +17,7 @@ class Progress:
     steps: int = 0
     first_collection: int | None = None
     best_return: float | None = None
+    best_epoch: int | None = None
     is_finished: bool = False
 
     def next_phase(self) -> None:

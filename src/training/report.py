@@ -78,17 +78,13 @@ class Report:
         if self._log is None:
             return
         epoch, num_epochs = progress.epoch, self._schedule.num_epochs(progress.first_collection)
-        metrics = read_metrics(self._folder.metrics)
-        latest: dict[str, float] = {}
-        for line in metrics:
-            if line["epoch"] == epoch:
-                latest |= line
+        latest = self._log.latest(epoch)
         words = [f"{label} {latest[name]:.3f}" for label, name in self._epoch_line.items() if name in latest]
         left = self._pace.seconds_for(self._remaining(progress, num_epochs))
         tqdm.write(f"Epoch {epoch}/{num_epochs}: {', '.join(words)}; about {in_words(left)} left")
         self.numbers(epoch, "time", {"seconds_left": left})
         if self._schedule.is_evaluated(epoch, num_epochs):
-            draw_curves(metrics, self._folder.media / "curves.png")
+            draw_curves(read_metrics(self._folder.metrics), self._folder.media / "curves.png")
 
     def _remaining(self, progress: Progress, num_epochs: int) -> dict[str, float]:
         """Units of each kind of work in the remaining epochs."""

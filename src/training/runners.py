@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -137,7 +138,7 @@ class Runners:
         if phase.count == 0:
             return
         if not self.progress.phase_has_begun:
-            test.clear()
+            test.start_over()
             collector.begin(phase.count)
             self.progress.phase_has_begun = True
         words = "Playing test episodes"
@@ -146,8 +147,8 @@ class Runners:
         self.report.episodes(self._epoch, phase.name, collector, {})
         mean_return, best = float(np.mean(collector.returns)), self.progress.best_return
         if phase.name == "test" and self._epoch > 0 and (best is None or mean_return > best):
-            self.progress.best_return = mean_return
-            self.algorithm.agent.save(self.folder.best_agent)
+            self.progress.best_return, self.progress.best_epoch = mean_return, self._epoch
+            self._save_agent(self.folder.next_best_agent(self._epoch))
 
     def _evaluate_world(self) -> None:
         test, components = self.data.test, self.algorithm.components
@@ -164,11 +165,16 @@ class Runners:
                     film_world(world, test, self.evaluation.video_steps, self.ranks.device, path)
 
     def _save(self) -> None:
-        self.algorithm.agent.save(self.folder.agent_version(self.progress.epoch))
+        self._save_agent(self.folder.agent_version(self.progress.epoch))
         versions = sorted(self.folder.agent_versions.glob("agent_epoch_*.pt"))
         to_keep = self.checkpointing.num_to_keep
         for path in versions[:-to_keep] if to_keep is not None else ():
             path.unlink()
+
+    def _save_agent(self, path: Path) -> None:
+        for component in self.algorithm.components.values():
+            component.check_finite()
+        self.algorithm.agent.save(path)
 
     def _test(self, component: Component) -> dict[str, float]:
         """Averages of a component's metrics over the test data, or part of it."""

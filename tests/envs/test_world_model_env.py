@@ -1,13 +1,14 @@
 """The imagined environment against a plain loop with the same random numbers."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from data import Batch, Segments, to_bytes, to_unit_range
+from data import Batch, Segments, Step, to_bytes, to_unit_range
 from envs import WorldModelEnv, WorldModelEnvConfig
 from errors import UserError
 from models.diffusion import Denoiser, DenoiserConfig, DiffusionSampler, DiffusionSamplerConfig, InnerModelConfig
@@ -48,6 +49,9 @@ class DrawStarts:
         segments = Segments(np.arange(first, first + count), np.zeros(count, np.int64), N)
         self.drawn.append(Batch(frames, act, flags, flags, flags, mask, frames[:, 0], segments=segments))
         return self.drawn[-1]
+
+    def gather(self, segments: Segments) -> Batch:
+        return next(batch for batch in self.drawn if (batch.segments.episode_ids == segments.episode_ids).all())
 
 
 class PlainLoop:
@@ -157,19 +161,50 @@ def test_too_few_starts_is_a_clear_line(env: WorldModelEnv) -> None:
 
 
 def test_a_restored_environment_continues_the_same(env: WorldModelEnv) -> None:
+    """Its starts are gathered again, and every later one is drawn as it would have been."""
     env.prepare(12)
     env.reset()
     act = torch.randint(4, (NUM_ENVS,))
     env.step(act)
     state, random_state = env.state_dict(), torch.get_rng_state()
-    theirs = [env.step(act) for _ in range(6)]
-    again = WorldModelEnv(env.denoiser, env.rew_end_model, DrawStarts(), config(), NUM_ENVS)
+    assert "obs" not in state["starts"]
+    draws = DrawStarts()
+    draws.rng.set_state(env.draw_starts.rng.get_state())
+    draws.drawn = list(env.draw_starts.drawn)
+    gather = env.draw_starts.gather
+    theirs = take_steps(env, act)
+    again = WorldModelEnv(env.denoiser, env.rew_end_model, draws, config(), NUM_ENVS, gather_starts=gather)
     again.load_state_dict(state)
+    assert_same(again.state_dict(), state)
     torch.set_rng_state(random_state)
-    for step in theirs:
-        ours = again.step(act)
+    for ours, step in zip(take_steps(again, act), theirs, strict=True):
         for field in dataclasses.fields(step):
             torch.testing.assert_close(getattr(ours, field.name), getattr(step, field.name), rtol=0, atol=0)
+    assert_same(again.state_dict(), env.state_dict())
+
+
+def take_steps(env: WorldModelEnv, act: Tensor) -> list[Step]:
+    """Two rollouts, the first of which was prepared before."""
+    steps = [env.step(act) for _ in range(11)]
+    env.prepare(12)
+    return [*steps, *[env.step(act) for _ in range(12)]]
+
+
+def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert str(ours["starts"]) == str(theirs["starts"])
+    torch.testing.assert_close(ours["now"], theirs["now"], rtol=0, atol=0)
+    assert torch.equal(ours["age"], theirs["age"])
+
+
+def test_only_as_many_starts_are_drawn_as_steps_may_need(env: WorldModelEnv) -> None:
+    used = NUM_ENVS
+    env.prepare(12)
+    assert len(env.draw_starts.drawn) == 12
+    env.reset()
+    for _ in range(5):
+        env.prepare(12)
+        assert 12 * NUM_ENVS <= len(env.draw_starts.drawn) * NUM_ENVS - used < 13 * NUM_ENVS
+        used += sum(int(env.step(torch.randint(4, (NUM_ENVS,))).dead.sum()) for _ in range(12))
 
 
 def test_forgotten_starts_are_drawn_again(env: WorldModelEnv) -> None:
@@ -180,7 +215,8 @@ def test_forgotten_starts_are_drawn_again(env: WorldModelEnv) -> None:
     assert len(env.draw_starts.drawn) == drawn
     env.forget_starts()
     env.prepare(12)
-    assert len(env.draw_starts.drawn) == 2 * drawn
+    assert len(env.draw_starts.drawn) == drawn + 12
+    assert not env.state_dict()["starts"]["used"]
 
 
 def test_imagine_continues_from_its_own_frames(env: WorldModelEnv) -> None:

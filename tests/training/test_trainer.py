@@ -235,22 +235,23 @@ def test_seeds_make_runs(finished: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_trainer_resumes(finished: Path, tmp_path: Path) -> None:
-    """Stopped after 5 updates in all; the slow tests do the same to whole processes, at random moments."""
+@pytest.mark.parametrize(("name", "phase", "count"), [("rew_end_model", 2, 5), ("actor_critic", 3, 6)])
+def test_an_interrupted_trainer_resumes(finished: Path, tmp_path: Path, name: str, phase: int, count: int) -> None:
+    """Stopped inside the second epoch; the slow tests do the same to whole processes, at random moments."""
     trainer = make_trainer(tmp_path / "run")
-    component = trainer.algorithm.components["rew_end_model"]
+    component = trainer.algorithm.components[name]
     update = component.update
 
     def update_and_stop() -> None:
         update()
-        if component.num_updates == 5:
+        if component.num_updates == count:
             signal.raise_signal(signal.SIGTERM)
 
     component.update = update_and_stop
     with pytest.raises(Interrupted):
         trainer.run()
     state = load_tensors(trainer.folder.state)
-    assert state["progress"]["phase"] == 2
-    assert state["components"]["rew_end_model"]["num_updates_in_phase"] == 1
+    assert state["progress"]["phase"] == phase
+    assert state["components"][name]["num_updates_in_phase"] == count - 4
     assert runs.resume(trainer.folder.path).returncode == 0
     assert runs.content(trainer.folder.path) == runs.content(finished)

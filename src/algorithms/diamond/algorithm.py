@@ -77,11 +77,13 @@ class Diamond:
             return None
         agent = self.agent
         n = agent.denoiser.num_steps_conditioning
-        draw_starts = self._draws.get("starts") or partial(
-            self._around.draw_starts, length=n, with_full_frames=agent.upsampler is not None
-        )
+        if draws := self._draws.get("starts"):
+            draw, gather = draws, partial(draws.gather, self._around.experience)
+        else:
+            draw = partial(self._around.draw_starts, length=n, with_full_frames=agent.upsampler is not None)
+            gather = None
         return WorldModelEnv(
-            agent.denoiser, agent.rew_end_model, draw_starts, self._world_model_env, num_envs, agent.upsampler
+            agent.denoiser, agent.rew_end_model, draw, self._world_model_env, num_envs, agent.upsampler, gather
         )
 
     def state_of_rank(self) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""The last checkpoint is good, whatever becomes of the numbers afterwards."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import main
+import runs
+from files import load_tensors
+from run.folder import RunFolder
+from run.log import Log, WandbConfig, read_metrics
+from run.ranks import Ranks
+from training_helpers import CPU, compose
+
+LAST_EPOCH = 3
+FEW_EPOCHS = ["collection.train.num_steps_total=55", "evaluation.every=1", "checkpointing.save_agent_every=1"]
+
+
+@pytest.mark.parametrize(
+    ("component", "settings", "words"),
+    [
+        ("denoiser", ["optimizer.lr=1e30", "training.lr_warmup_steps=0"], "weights of the denoiser are"),
+        ("actor_critic", ["actor_critic_loss.weight_value_loss=1e38"], "gradients of the actor_critic are"),
+    ],
+)
+def test_a_run_that_fails_in_its_last_epoch(
+    tmp_path: Path, capfd: pytest.CaptureFixture, component: str, settings: list[str], words: str
+) -> None:
+    late = ["training.start_after_epochs=2", "training.steps_first_epoch=1", *settings]
+    config = compose(*FEW_EPOCHS, *[f"{component}.{setting}" for setting in late], game=runs.CHASE)
+    folder = RunFolder(tmp_path / "run")
+    code = main.train(config, folder.path, True, Ranks(0, 1, CPU))
+    error = capfd.readouterr().err.strip()
+    assert code == 1
+    assert error.splitlines()[-1].startswith(f"The {words} not finite ")
+    assert error.endswith(f"The last good checkpoint is {folder.state}.")
+    assert not folder.agent_version(LAST_EPOCH).exists()
+    state = load_tensors(folder.state)
+    assert state["progress"]["epoch"] == LAST_EPOCH
+    for saved in (state, *map(load_tensors, folder.agent_versions.iterdir()), load_tensors(folder.best_agent)):
+        assert_finite(saved)
+    for line in folder.metrics.read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+def assert_finite(value: Any) -> None:
+    if isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            assert_finite(each)
+    elif torch.is_tensor(value) and value.is_floating_point():
+        assert value.isfinite().all()
+
+
+def test_numbers_that_json_does_not_have(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    log = Log(folder, WandbConfig(), {})
+    log.write(1, {"a/loss": math.nan, "b/loss": math.inf, "c/loss": 2.0})
+    log.close()
+    assert folder.metrics.read_text() == '{"epoch": 1, "a/loss": null, "b/loss": null, "c/loss": 2.0}\n'
+    assert read_metrics(folder.metrics) == [{"epoch": 1, "c/loss": 2.0}]
