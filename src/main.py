@@ -3,12 +3,17 @@
 `python src/main.py --resume RUN_DIR` resumes an interrupted run (`scripts/resume.sh` calls this).
 """
 
+import contextlib
 import functools
 import os
 import secrets
+import signal
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":
+    # Loading takes seconds; until it is done, Ctrl-C ends the process without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 # Without this, Hydra catches errors and prints longer messages of its own.
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
@@ -24,7 +29,8 @@ from run.allocator import keep_freed_memory
 from run.config import register_resolvers
 from run.door import explain, fail
 from run.folder import PROJECT, RunFolder
-from run.interrupt import Interrupted
+from run.interrupt import Interrupted, stop_at_once
+from run.lock import alone_in
 from run.ranks import Ranks, run_ranks
 from trainer import Trainer
 from training.summary import how_to_resume, next_commands, summarize
@@ -58,7 +64,7 @@ def begin(config: DictConfig) -> None:
             config[section][key] = str(Path(config[section][key]).expanduser().resolve())
     path = Path(HydraConfig.get().runtime.output_dir)
     # Hydra would add a comment to an exception, so errors are handled here; with `-m`, later runs are not started.
-    code = explain(lambda: run_ranks(config.common.device, functools.partial(train, config, path, True)), NOTHING_YET)
+    code = explain(lambda: launch(config, path, is_new=True), NOTHING_YET)
     if code != 0:
         sys.exit(code)
 
@@ -75,7 +81,19 @@ def resume(arguments: list[str]) -> int:
         definition, _ = read_settings(config)
         print(f"This run is finished.\n{summarize(folder, definition.summary)}")
         return 0
-    return run_ranks(config.common.device, functools.partial(train, config, folder.path, False))
+    return launch(config, folder.path, is_new=False)
+
+
+def launch(config: DictConfig, path: Path, is_new: bool) -> int:
+    """Train on all ranks; returns the exit code."""
+    try:
+        return run_ranks(config.common.device, functools.partial(train, config, path, is_new))
+    except KeyboardInterrupt as interrupt:
+        folder = RunFolder(path)
+        if not folder.state.exists():
+            raise
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        return fail(f"Stopped at once, without another checkpoint. {how_to_resume(folder)}", 128 + number)
 
 
 def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
@@ -91,14 +109,19 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
     definition, typed = read_settings(config)
-    if ranks.is_first:
-        folder = RunFolder.create(path, config) if is_new else RunFolder.open(path)
+    folder, is_over = RunFolder(path.resolve()), contextlib.ExitStack()
+
+    def enter() -> None:
+        is_over.enter_context(alone_in(folder.path))
+        if is_new:
+            RunFolder.create(path, config)
         verb = "Run" if is_new else "Resuming"
         print(f"{verb}: {folder.path} (device {ranks.device}, seed {typed.common.seed})", flush=True)
-    ranks.broadcast("the folder exists")
-    folder = RunFolder(path.resolve())
+
     try:
-        Trainer(definition, typed, folder, ranks, OmegaConf.to_container(config, resolve=True)).run()
+        with is_over:
+            ranks.on_first(enter)
+            Trainer(definition, typed, folder, ranks, OmegaConf.to_container(config, resolve=True)).run()
     except Interrupted as interrupt:
         if ranks.is_first:
             print(f"\nStopped by {interrupt}. {how_to_resume(folder)}", flush=True)
@@ -114,4 +137,5 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(explain(main, NOTHING_YET))
+    stop_at_once()
+    sys.exit(explain(main, "Stopped."))

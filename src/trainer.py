@@ -14,7 +14,6 @@ from rl.policy import Policy
 from run.compiled import compile_networks
 from run.device import choose_precision
 from run.folder import RunFolder
-from run.interrupt import Interrupts
 from run.log import Log
 from run.random_state import seed_everything
 from run.ranks import Ranks
@@ -47,8 +46,7 @@ class Trainer:
         """
         config.check()
         self.folder = folder
-        interrupts = Interrupts()
-        interrupts.listen()
+        ranks.interrupts.listen()
         seed, collection, static = config.common.seed, config.collection, config.static_dataset
         plays, precision = static.path is None, choose_precision(config.training.precision, ranks.device)
         envs = _make_collection_envs(config.env, collection, seed, ranks) if plays and ranks.is_first else {}
@@ -83,7 +81,7 @@ class Trainer:
             learn=self.algorithm.phases,
         )
         self._report = Report(folder, self.schedule, definition.epoch_line, self._log)
-        self._stops = Stops(ranks, interrupts, config.checkpointing.minutes, lambda: saved.save(self._log))
+        self._stops = Stops(ranks, config.checkpointing.minutes, lambda: saved.save(self._log))
         self._runners = Runners(
             self.algorithm,
             self.data,
@@ -101,7 +99,7 @@ class Trainer:
         )
 
     def run(self) -> None:
-        """Train to the end. After SIGINT or SIGTERM, writes a checkpoint and raises Interrupted."""
+        """Train to the end. After SIGINT, SIGTERM or SIGHUP, writes a checkpoint and raises Interrupted."""
         while not self.progress.is_finished:
             for phase in self._remaining_phases():
                 self._runners.run(phase)

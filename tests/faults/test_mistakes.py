@@ -13,6 +13,7 @@ import main
 import runs
 from conftest import PROJECT
 from run.door import explain
+from run.lock import alone_in
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +126,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_folder_in_use(finished: Path, call: Callable[..., str]) -> None:
     assert "already holds a run. Resume it with" in call(finished)
+
+
+def test_folder_that_another_process_trains_in(finished: Path, tmp_path: Path, call: Callable[..., str]) -> None:
+    """Reading needs no lock."""
+    with alone_in(tmp_path / "run"):
+        assert f"{tmp_path / 'run'} is in use by process " in call(tmp_path / "run")
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    with alone_in(folder):
+        assert runs.resume(folder).stdout.startswith("This run is finished.")
+        unfinish(folder)
+        assert f"{folder} is in use by process " in complaint(runs.resume(folder))
 
 
 def test_damaged_state(finished: Path, tmp_path: Path) -> None:
