@@ -1,6 +1,7 @@
 """Train an agent in its own world model: `python src/main.py env.train.id=BreakoutNoFrameskip-v4`.
 
-`python src/main.py --resume RUN_DIR` resumes an interrupted run (`scripts/resume.sh` calls this).
+`python src/main.py --resume RUN_DIR` resumes an interrupted run (`scripts/resume.sh` calls this). It imports modules
+that the run's settings name, and that are not part of this code, only with `--trust`.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import secrets
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     # Loading takes seconds; until it is done, Ctrl-C ends the process without a traceback.
@@ -20,10 +22,14 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from algorithms import read_settings
+from algorithms.config import TrainerConfig
 from component import LossNotFinite
+from envs.trust import check_env
+from errors import UserError
 from files import load_tensors
 from run.allocator import keep_freed_memory
 from run.config import register_resolvers
@@ -33,6 +39,7 @@ from run.interrupt import Interrupted, stop_at_once
 from run.lock import alone_in
 from run.ranks import Ranks, run_ranks
 from trainer import Trainer
+from training.schedule import Schedule
 from training.summary import how_to_resume, next_commands, summarize
 
 NOTHING_YET = "Stopped before the first checkpoint: nothing to resume."
@@ -62,26 +69,59 @@ def begin(config: DictConfig) -> None:
     for section, key in paths:
         if config[section][key] is not None:
             config[section][key] = str(Path(config[section][key]).expanduser().resolve())
-    path = Path(HydraConfig.get().runtime.output_dir)
     # Hydra would add a comment to an exception, so errors are handled here; with `-m`, later runs are not started.
-    code = explain(lambda: launch(config, path, is_new=True), NOTHING_YET)
+    code = explain(lambda: launch(config, new_folder(), is_new=True), NOTHING_YET)
     if code != 0:
         sys.exit(code)
 
 
+def new_folder() -> Path:
+    """The folder that Hydra chose; raises UserError if it was told none."""
+    chosen = HydraConfig.get()
+    if not (chosen.sweep.dir if chosen.mode == RunMode.MULTIRUN else chosen.run.dir):
+        raise UserError("hydra.run.dir= is empty: name the folder of the run, or leave it out.")
+    return Path(chosen.runtime.output_dir)
+
+
 def resume(arguments: list[str]) -> int:
-    """Resume the run in the given folder (default: the current one); arguments with `=` override settings."""
-    where = [argument for argument in arguments if "=" not in argument]
-    folder = RunFolder.open(Path(where[0] if where else "."))
-    overrides = OmegaConf.from_dotlist([argument for argument in arguments if "=" in argument])
-    config = folder.load_config()
-    OmegaConf.set_struct(config, True)
-    config = OmegaConf.merge(config, overrides)
-    if folder.state.exists() and load_tensors(folder.state)["progress"]["is_finished"]:
-        definition, _ = read_settings(config)
-        print(f"This run is finished.\n{summarize(folder, definition.summary)}")
+    """Resume the run in the folder that the first argument names (default: the current one).
+
+    Further arguments override settings. A finished run continues if it has more epochs with them. The run's own code is
+    trusted to import the modules that the settings name; other code asks for `--trust`.
+    """
+    trusts, arguments = "--trust" in arguments, [word for word in arguments if word != "--trust"]
+    names_folder = bool(arguments) and ("=" not in arguments[0] or Path(arguments[0]).is_dir())
+    folder = RunFolder.open(Path(arguments[0] if names_folder else "."))
+    overrides = arguments[names_folder:]
+    config = change(folder.load_config(), overrides)
+    trusts = trusts or folder.path == PROJECT
+    definition, typed = read_settings(config, trusts)
+    for env in (typed.env.train, typed.env.test):
+        check_env(env, trusts)
+    if folder.state.exists() and is_over(load_tensors(folder.state)["progress"], typed):
+        if int(os.environ.get("RANK", 0)) == 0:
+            words = f" Ignored: {' '.join(overrides)} (training.num_final_epochs=N adds epochs)." if overrides else ""
+            print(f"This run is finished.{words}\n{summarize(folder, definition.summary)}")
         return 0
     return launch(config, folder.path, is_new=False)
+
+
+def change(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """The settings of a run with overrides; raises UserError for what cannot be changed after its beginning."""
+    for word in overrides:
+        if "=" not in word or Path(word).is_dir():
+            raise UserError(f"{word} is not NAME=VALUE: one run is resumed at a time, and its folder comes first.")
+    OmegaConf.set_struct(config, True)
+    changed = OmegaConf.merge(config, OmegaConf.from_dotlist(overrides))
+    if changed.common.seed != config.common.seed:
+        raise UserError(f"common.seed={changed.common.seed} comes too late: this run began with {config.common.seed}.")
+    return changed
+
+
+def is_over(progress: dict[str, Any], config: TrainerConfig) -> bool:
+    """Whether a run is finished, with the number of epochs that its settings now ask for."""
+    schedule = Schedule.of(config, learn=lambda epoch: ())
+    return progress["is_finished"] and progress["epoch"] > schedule.num_epochs(progress.get("first_collection"))
 
 
 def launch(config: DictConfig, path: Path, is_new: bool) -> int:

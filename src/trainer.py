@@ -72,14 +72,9 @@ class Trainer:
         saved = Saved(folder, ranks, self.progress, self.algorithm, self.data, collectors)
         position = saved.restore()
         self._log = Log(folder, config.wandb, log_config, position) if ranks.is_first else None
-        self.schedule = Schedule(
-            collection,
-            config.evaluation,
-            config.checkpointing,
-            config.training.num_final_epochs,
-            plays=plays,
-            learn=self.algorithm.phases,
-        )
+        self.schedule = Schedule.of(config, learn=self.algorithm.phases)
+        # With more epochs than it had, a finished run continues.
+        self.progress.is_finished = self.progress.is_finished and self.schedule.is_over(self.progress)
         self._report = Report(folder, self.schedule, definition.epoch_line, self._log)
         self._stops = Stops(ranks, config.checkpointing.minutes, lambda: saved.save(self._log))
         self._runners = Runners(
@@ -116,8 +111,8 @@ class Trainer:
     def _finish_epoch(self) -> None:
         progress = self.progress
         self._report.epoch(progress)
-        progress.is_finished = progress.epoch >= self.schedule.num_epochs(progress.first_collection)
         progress.next_epoch()
+        progress.is_finished = self.schedule.is_over(progress)
         self._stops.checkpoint()
 
 

@@ -143,7 +143,10 @@ class Dataset:
         """Remove every episode."""
         self._forget()
         if self.directory.exists():
-            shutil.rmtree(self.directory)
+            # The folder can be a link to one on another disk.
+            folder = self.directory.resolve()
+            shutil.rmtree(folder)
+            folder.mkdir()
 
     def state_dict(self) -> dict[str, Any]:
         """The content of `info.pt`, with the published names and types."""

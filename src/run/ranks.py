@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -83,6 +84,9 @@ def run_ranks(device_name: str, work: Callable[[Ranks], int]) -> int:
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
+        # While it waits for other ranks, which may never come, a signal ends the process.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         return _join_group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device, work)
     device = choose_device(device_name)
     if device_name == "all" and torch.cuda.device_count() > 1:
@@ -107,7 +111,9 @@ def spawn_ranks(devices: list[torch.device], work: Callable[[Ranks], int]) -> in
     interrupts = Interrupts(pass_on=pass_on)
     interrupts.listen()
     try:
-        # The new processes begin with the signals held back, until they listen to them.
+        # The new processes begin with the signals held back, until they listen to them. This helper of theirs, which
+        # would start with the first of them, stops holding signals back.
+        resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         context = torch.multiprocessing.spawn(_spawned, (devices, work), nprocs=len(devices), join=False)
         processes += context.processes
@@ -140,12 +146,13 @@ def _join_group(rank: int, world_size: int, device: torch.device, work: Callable
     if device.type == "cuda":
         torch.cuda.set_device(device)
     interrupts = Interrupts(is_patient=world_size > 1)
+    if world_size > 1:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=PATIENCE)
     interrupts.listen()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     if world_size == 1:
         return work(Ranks(0, 1, device, interrupts=interrupts))
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=PATIENCE)
     try:
         control = dist.new_group(backend="gloo", timeout=PATIENCE)
         return work(Ranks(rank, world_size, device, control, interrupts))
