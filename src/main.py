@@ -161,7 +161,10 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
     try:
         with is_over:
             ranks.on_first(enter)
-            Trainer(definition, typed, folder, ranks, OmegaConf.to_container(config, resolve=True)).run()
+            trainer = Trainer(definition, typed, folder, ranks, OmegaConf.to_container(config, resolve=True))
+            if ranks.is_first and not is_new:
+                print(f"Resuming at {trainer.position}", flush=True)
+            trainer.run()
     except Interrupted as interrupt:
         if ranks.is_first:
             print(f"\nStopped by {interrupt}. {how_to_resume(folder)}", flush=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from algorithms.base import Definition, Phase, Surroundings
+from algorithms.base import Definition, Phase, Surroundings, Update
 from algorithms.config import CollectionConfig, EnvsConfig, TrainerConfig
 from data import Actions, Spaces
 from envs import EnvConfig, RealEnv, frame_shape, make_env
@@ -101,6 +101,19 @@ class Trainer:
             self._finish_epoch()
         if self._log is not None:
             self._log.close()
+
+    @property
+    def position(self) -> str:
+        """The current epoch, phase and step, in words."""
+        progress, phases = self.progress, self.schedule.phases(self.progress)
+        words = f"epoch {progress.epoch}, phase {progress.phase + 1} of {len(phases)}"
+        for phase in phases[progress.phase : progress.phase + 1]:
+            if isinstance(phase, Update):
+                done = self.algorithm.components[phase.component].num_updates_in_phase
+                words += f": {phase.component}, update {done + 1} of {phase.updates}"
+            else:
+                words += f": {type(phase).__name__}"
+        return words
 
     def _remaining_phases(self) -> Iterator[Phase]:
         """The phases of this epoch that are not finished."""

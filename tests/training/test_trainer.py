@@ -252,5 +252,7 @@ def test_an_interrupted_trainer_resumes(finished: Path, tmp_path: Path) -> None:
     state = load_tensors(trainer.folder.state)
     assert state["progress"]["phase"] == 2
     assert state["components"]["rew_end_model"]["num_updates_in_phase"] == 1
-    assert runs.resume(trainer.folder.path).returncode == 0
+    resumed = runs.resume(trainer.folder.path)
+    assert resumed.returncode == 0
+    assert "Resuming at epoch 2, phase 3 of 7: rew_end_model, update 2 of 3\n" in resumed.stdout
     assert runs.content(trainer.folder.path) == runs.content(finished)
