@@ -1,32 +1,45 @@
 """Train an agent in its own world model: `python src/main.py env.train.id=BreakoutNoFrameskip-v4`.
 
-`python src/main.py --resume RUN_DIR` resumes an interrupted run (`scripts/resume.sh` calls this).
+`python src/main.py --resume RUN_DIR` resumes an interrupted run (`scripts/resume.sh` calls this). It imports modules
+that the run's settings name, and that are not part of this code, only with `--trust`.
 """
 
+import contextlib
 import functools
 import os
 import secrets
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
+if __name__ == "__main__":
+    # Loading takes seconds; until it is done, Ctrl-C ends the process without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 # Without this, Hydra catches errors and prints longer messages of its own.
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from algorithms import read_settings
+from algorithms.config import TrainerConfig
 from component import NotFinite
+from envs.trust import check_env
+from errors import UserError
 from run.allocator import keep_freed_memory
 from run.config import register_resolvers, require_sections
 from run.device import choose_precision, set_backends
 from run.door import explain, fail
 from run.folder import PROJECT, RunFolder
-from run.interrupt import Interrupted
+from run.interrupt import Interrupted, stop_at_once
+from run.lock import alone_in
 from run.ranks import Ranks, number_from_launcher, run_ranks
 from trainer import Trainer
 from training.checkpoint import read_state, settle_finished
+from training.schedule import Schedule
 from training.summary import how_to_resume, next_commands, summarize
 
 NOTHING_YET = "Stopped before the first checkpoint: nothing to resume."
@@ -51,11 +64,10 @@ def main() -> int:
 @hydra.main(version_base="1.3", config_path=str(PROJECT / "config"), config_name="trainer")
 def begin(config: DictConfig) -> None:
     """Begin a run with the settings that Hydra composed (with `-m`, one run of several)."""
-    path = Path(HydraConfig.get().runtime.output_dir)
 
     def start() -> int:
         complete(config)
-        return run_ranks(config.common.device, functools.partial(train, config, path, True))
+        return launch(config, new_folder(), is_new=True)
 
     # Hydra would add a comment to an exception, so errors are handled here; with `-m`, later runs are not started.
     code = explain(start, NOTHING_YET)
@@ -76,22 +88,70 @@ def complete(config: DictConfig) -> None:
     typed.check()
 
 
+def new_folder() -> Path:
+    """The folder that Hydra chose; raises UserError if it was told none."""
+    chosen = HydraConfig.get()
+    if not (chosen.sweep.dir if chosen.mode == RunMode.MULTIRUN else chosen.run.dir):
+        raise UserError("hydra.run.dir= is empty: name the folder of the run, or leave it out.")
+    return Path(chosen.runtime.output_dir)
+
+
 def resume(arguments: list[str]) -> int:
-    """Resume the run in the given folder (default: the current one); arguments with `=` override settings."""
-    where = [argument for argument in arguments if "=" not in argument]
-    folder = RunFolder.open(Path(where[0] if where else "."))
-    overrides = OmegaConf.from_dotlist([argument for argument in arguments if "=" in argument])
-    config = folder.load_config()
-    OmegaConf.set_struct(config, True)
-    config = OmegaConf.merge(config, overrides)
-    require_sections(config, "common")
-    definition, typed = read_settings(config)
+    """Resume the run in the folder that the first argument names (default: the current one).
+
+    Further arguments override settings. A finished run continues if it has more epochs with them. The run's own code is
+    trusted to import the modules that the settings name; other code asks for `--trust`.
+    """
+    trusts, arguments = "--trust" in arguments, [word for word in arguments if word != "--trust"]
+    names_folder = bool(arguments) and ("=" not in arguments[0] or Path(arguments[0]).is_dir())
+    folder = RunFolder.open(Path(arguments[0] if names_folder else "."))
+    overrides = arguments[names_folder:]
+    config = change(folder.load_config(), overrides)
+    trusts = trusts or folder.path == PROJECT
+    definition, typed = read_settings(config, trusts)
     typed.check()
-    if folder.state.exists() and (state := read_state(folder))["progress"]["is_finished"]:
-        settle_finished(folder, state)
-        print(f"This run is finished.\n{summarize(folder, definition.summary)}")
+    for env in (typed.env.train, typed.env.test):
+        check_env(env, trusts)
+    if folder.state.exists() and is_over((state := read_state(folder))["progress"], typed):
+        if number_from_launcher("RANK") == 0:
+            with alone_in(folder.path):
+                settle_finished(folder, state)
+            words = f" Ignored: {' '.join(overrides)} (training.num_final_epochs=N adds epochs)." if overrides else ""
+            print(f"This run is finished.{words}\n{summarize(folder, definition.summary)}")
         return 0
-    return run_ranks(config.common.device, functools.partial(train, config, folder.path, False))
+    return launch(config, folder.path, is_new=False)
+
+
+def change(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """The settings of a run with overrides; raises UserError for what cannot be changed after its beginning."""
+    for word in overrides:
+        if "=" not in word or Path(word).is_dir():
+            raise UserError(f"{word} is not NAME=VALUE: one run is resumed at a time, and its folder comes first.")
+    require_sections(config, "common")
+    OmegaConf.set_struct(config, True)
+    changed = OmegaConf.merge(config, OmegaConf.from_dotlist(overrides))
+    require_sections(changed, "common")
+    if changed.common.seed != config.common.seed:
+        raise UserError(f"common.seed={changed.common.seed} comes too late: this run began with {config.common.seed}.")
+    return changed
+
+
+def is_over(progress: dict[str, Any], config: TrainerConfig) -> bool:
+    """Whether a run is finished, with the number of epochs that its settings now ask for."""
+    schedule = Schedule.of(config, learn=lambda epoch: ())
+    return progress["is_finished"] and progress["epoch"] > schedule.num_epochs(progress.get("first_collection"))
+
+
+def launch(config: DictConfig, path: Path, is_new: bool) -> int:
+    """Train on all ranks; returns the exit code."""
+    try:
+        return run_ranks(config.common.device, functools.partial(train, config, path, is_new))
+    except KeyboardInterrupt as interrupt:
+        folder = RunFolder(path)
+        if not folder.state.exists():
+            raise
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        return fail(f"Stopped at once, without another checkpoint. {how_to_resume(folder)}", 128 + number)
 
 
 def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
@@ -105,14 +165,22 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
         keep_freed_memory()
     definition, typed = read_settings(config)
     set_backends(ranks.device, choose_precision(typed.training.precision, ranks.device))
-    if ranks.is_first:
-        folder = RunFolder.create(path, config) if is_new else RunFolder.open(path)
+    folder, is_over = RunFolder(path.resolve()), contextlib.ExitStack()
+
+    def enter() -> None:
+        is_over.enter_context(alone_in(folder.path))
+        if is_new:
+            RunFolder.create(path, config)
         verb = "Run" if is_new else "Resuming"
         print(f"{verb}: {folder.path} (device {ranks.device}, seed {typed.common.seed})", flush=True)
-    ranks.broadcast("the folder exists")
-    folder = RunFolder(path.resolve())
+
     try:
-        Trainer(definition, typed, folder, ranks, OmegaConf.to_container(config, resolve=True)).run()
+        with is_over:
+            ranks.on_first(enter)
+            trainer = Trainer(definition, typed, folder, ranks, OmegaConf.to_container(config, resolve=True))
+            if ranks.is_first and not is_new:
+                print(f"Resuming at {trainer.position}", flush=True)
+            trainer.run()
     except Interrupted as interrupt:
         if ranks.is_first:
             print(f"\nStopped by {interrupt}. {how_to_resume(folder)}", flush=True)
@@ -128,4 +196,5 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(explain(main, NOTHING_YET))
+    stop_at_once()
+    sys.exit(explain(main, "Stopped."))

@@ -72,10 +72,10 @@ def browse(arguments: argparse.Namespace) -> int:
     else:
         folder = find_run(arguments.run, needs_weights=False)
         config = load_config(folder)
-        paths, env = list_datasets(folder, config), read_settings(config)[1].env.train
+        paths, env = list_datasets(folder, config), read_settings(config, arguments.trust)[1].env.train
     datasets = open_datasets(paths)
     print(f"Data sets: {', '.join(f'{name} ({data.num_episodes} episodes)' for name, data in datasets.items())}")
-    playable = DatasetEnv(datasets, action_names(env), action_layout(env))
+    playable = DatasetEnv(datasets, action_names(env, arguments.trust), action_layout(env))
     if arguments.video is not None:
         playable.press("space")
     show(playable, str(folder), arguments, env)
@@ -86,7 +86,7 @@ def load(arguments: argparse.Namespace) -> Source:
     if arguments.pretrained is not None:
         return load_pretrained(choose_game(arguments), arguments.local_dir, PROJECT / "outputs", arguments.overrides)
     run = find_run(arguments.run, needs_weights=True)
-    return load_source(run, arguments.epoch, arguments.best, arguments.overrides)
+    return load_source(run, arguments.epoch, arguments.best, arguments.overrides, arguments.trust)
 
 
 def choose_game(arguments: argparse.Namespace) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from algorithms.base import Definition, Phase, Surroundings
+from algorithms.base import Definition, Phase, Surroundings, Update
 from algorithms.config import CollectionConfig, EnvsConfig, TrainerConfig
 from algorithms.size import check_size
 from data import Actions, Spaces
@@ -15,7 +15,6 @@ from rl.policy import Policy
 from run.compiled import compile_networks
 from run.device import choose_precision
 from run.folder import RunFolder
-from run.interrupt import Interrupts
 from run.log import Log
 from run.random_state import seed_everything
 from run.ranks import Ranks
@@ -50,8 +49,7 @@ class Trainer:
         """
         config.check()
         self.folder = folder
-        interrupts = Interrupts()
-        interrupts.listen()
+        ranks.interrupts.listen()
         seed, collection, static = config.common.seed, config.collection, config.static_dataset
         plays, precision = static.path is None, choose_precision(config.training.precision, ranks.device)
         envs = _make_collection_envs(config.env, collection, seed) if plays and ranks.is_first else {}
@@ -78,17 +76,12 @@ class Trainer:
         saved = Saved(folder, ranks, self.progress, self.algorithm, self.data, collectors)
         position = saved.restore()
         self._log = Log(folder, config.wandb, log_config, position) if ranks.is_first else None
-        self.schedule = Schedule(
-            collection,
-            config.evaluation,
-            config.checkpointing,
-            config.training.num_final_epochs,
-            plays=plays,
-            learn=self.algorithm.phases,
-        )
+        self.schedule = Schedule.of(config, learn=self.algorithm.phases)
         check_phase(self.progress, self.schedule, folder)
+        # With more epochs than it had, a finished run continues.
+        self.progress.is_finished = self.progress.is_finished and self.schedule.is_over(self.progress)
         self._report = Report(folder, self.schedule, definition.epoch_line, self._log)
-        self._stops = Stops(ranks, interrupts, config.checkpointing.minutes, lambda: saved.save(self._log))
+        self._stops = Stops(ranks, config.checkpointing.minutes, lambda: saved.save(self._log))
         self._runners = Runners(
             self.algorithm,
             self.data,
@@ -106,13 +99,26 @@ class Trainer:
         )
 
     def run(self) -> None:
-        """Train to the end. After SIGINT or SIGTERM, writes a checkpoint and raises Interrupted."""
+        """Train to the end. After SIGINT, SIGTERM or SIGHUP, writes a checkpoint and raises Interrupted."""
         while not self.progress.is_finished:
             for phase in self._remaining_phases():
                 self._runners.run(phase)
             self._finish_epoch()
         if self._log is not None:
             self._log.close()
+
+    @property
+    def position(self) -> str:
+        """The current epoch, phase and step, in words."""
+        progress, phases = self.progress, self.schedule.phases(self.progress)
+        words = f"epoch {progress.epoch}, phase {progress.phase + 1} of {len(phases)}"
+        for phase in phases[progress.phase : progress.phase + 1]:
+            if isinstance(phase, Update):
+                done = self.algorithm.components[phase.component].num_updates_in_phase
+                words += f": {phase.component}, update {done + 1} of {phase.updates}"
+            else:
+                words += f": {type(phase).__name__}"
+        return words
 
     def _remaining_phases(self) -> Iterator[Phase]:
         """The phases of this epoch that are not finished."""
@@ -123,8 +129,8 @@ class Trainer:
     def _finish_epoch(self) -> None:
         progress = self.progress
         self._report.epoch(progress)
-        progress.is_finished = progress.epoch >= self.schedule.num_epochs(progress.first_collection)
         progress.next_epoch()
+        progress.is_finished = self.schedule.is_over(progress)
         self._stops.checkpoint()
 
 

@@ -9,14 +9,20 @@ from algorithms.base import Definition
 from algorithms.config import TrainerConfig
 from errors import UserError, near_matches
 from run.config import build
+from run.trust import check_trust
 
 DEFAULT = "diamond"
 """The algorithm of a run whose settings name none: such runs were made when there was only one."""
 
 
-def read_settings(config: DictConfig) -> tuple[Definition, TrainerConfig]:
-    """The algorithm that a run's settings name, and the settings as dataclasses; raises UserError for wrong ones."""
+def read_settings(config: DictConfig, trusts: bool = True) -> tuple[Definition, TrainerConfig]:
+    """The algorithm that a run's settings name, and the settings as dataclasses; raises UserError for wrong ones.
+
+    Without `trusts`, an algorithm is refused whose module is not part of this project.
+    """
     name = OmegaConf.select(config, "algorithm.name", default=DEFAULT)
+    if not trusts:
+        check_trust("The algorithm", name)
     definition = find_definition(name)
     return definition, build(definition.config, OmegaConf.merge({"algorithm": {"name": name}}, config))
 

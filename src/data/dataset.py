@@ -160,7 +160,10 @@ class Dataset:
         self._forget()
         self._written_to = self.directory
         if self.directory.exists():
-            shutil.rmtree(self.directory)
+            # The folder can be a link to one on another disk.
+            folder = self.directory.resolve()
+            shutil.rmtree(folder)
+            folder.mkdir()
 
     def start_over(self) -> None:
         """Forget every episode, but keep the files until `settle`; new episodes are written beside them."""

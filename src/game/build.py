@@ -9,6 +9,7 @@ from algorithms.base import Surroundings, World
 from algorithms.size import check_size
 from data import ActionLayout, Actions, Batch, Dataset, Spaces
 from envs import EnvConfig, RealEnv, RecordedGameConfig, action_layout, frame_shape, make_env
+from envs.trust import check_env
 from errors import UserError
 from game.idle_keys import IdleKeys
 from game.keys import ActionKeys
@@ -74,7 +75,8 @@ def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_
     if world is not None or controller == "replay":
         length = 1 if world is None else world.num_context_steps
         starts = _open_starts(source, length, policy, config, device, precision)
-    places = _real_places(source, spaces, config, device)
+    is_needed = world is None or config.env in ("test", "train")
+    places = _real_places(source, spaces, config, device, is_needed)
     if world is not None:
         _set_horizon(world, config, policy)
         places.insert(0, Place("wm", LABELS["wm"], world))
@@ -145,11 +147,12 @@ def _make_keys(places: list[Place], spaces: Spaces, source: Source) -> ActionKey
     return ActionKeys(real.action_names if real is not None else tuple(map(str, range(actions.size))))
 
 
-def action_names(config: EnvConfig) -> tuple[str, ...]:
-    """The names of a game's numbered actions; empty where the game is not installed."""
+def action_names(config: EnvConfig, trusts: bool = False) -> tuple[str, ...]:
+    """The names of a game's numbered actions; empty where the game is not installed, or not trusted."""
     if isinstance(config, RecordedGameConfig):
         return ()
     try:
+        check_env(config, trusts)
         env = make_env(config, 1, 0, torch.device("cpu"))
     except UserError:
         return ()
@@ -157,15 +160,23 @@ def action_names(config: EnvConfig) -> tuple[str, ...]:
     return env.action_names
 
 
-def _real_places(source: Source, spaces: Spaces, config: PlayConfig, device: torch.device) -> list[Place]:
-    """The real games; none for an agent of recordings only, or of a game that is not installed."""
+def _real_places(
+    source: Source, spaces: Spaces, config: PlayConfig, device: torch.device, is_needed: bool
+) -> list[Place]:
+    """The real games; none for an agent of recordings only, or of a game that is not installed, or not trusted.
+
+    Raises UserError for the last two if they are needed.
+    """
     places, envs = [], source.config.env
     if isinstance(envs.test, RecordedGameConfig):
         return places
     for name, env_config in (("test", envs.test), ("train", envs.train)):
         try:
+            check_env(env_config, source.trusts)
             env = make_env(env_config, 1, config.seed, device)
         except UserError as error:
+            if is_needed:
+                raise
             print(f"warning: there is no real environment here. {error}", file=sys.stderr)
             return []
         if env.num_actions != spaces.actions.size:

@@ -27,6 +27,9 @@ def read_arguments() -> argparse.Namespace:
         "overrides", nargs="*", metavar="world_model_env=NAME", help="settings of imagination: fast, higher_quality, …"
     )
     what.add_argument("-d", "--dataset", action="store_true", help="look through the data sets of the run")
+    what.add_argument(
+        "--trust", action="store_true", help="import the modules that the run's settings name, which runs their code"
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--env", choices=("wm", "test", "train"), help="world to start in: world model, or real")
     how.add_argument("--controller", choices=tuple(CONTROLLERS), help="who acts at first (policy, else human)")

@@ -8,12 +8,14 @@ from torch import Tensor
 
 from data import Dataset, Episode
 from errors import UserError
+from run.lock import turn_in
 
 
 class Recorder:
     """Gathers the steps of an episode and stores it in `<root>/rec_<env>_<who>` when it is over or interrupted.
 
     When another player takes over, the rest of the episode is stored as an episode of its own, from that frame on.
+    Several processes can store in the same data set: they take turns, and each adds to what is on disk by then.
     Raises UserError when nothing can be stored there.
     """
 
@@ -22,7 +24,7 @@ class Recorder:
         if not os.access(root, os.W_OK):
             raise UserError(f"Nothing can be recorded: {root} cannot be written to.")
         self.root = root
-        self._datasets: dict[str, Dataset] = {}
+        self._recorded: list[str] = []
         self._name = ""
         self._steps: list[tuple[Tensor, ...]] = []
         self._extras: list[dict[str, Tensor]] = []
@@ -59,17 +61,19 @@ class Recorder:
             return
         columns = [torch.stack(column) for column in zip(*self._steps, strict=True)]
         info = {name: torch.stack([extras[name] for extras in self._extras]) for name in self._extras[0]}
-        dataset = self._open(f"rec_{self._name}")
-        dataset.add_episode(Episode(*columns, info={**info, "final_observation": self._final_obs}))
-        dataset.save_info()
+        name = f"rec_{self._name}"
+        with turn_in(self.root / name):
+            dataset = self._open(name)
+            dataset.add_episode(Episode(*columns, info={**info, "final_observation": self._final_obs}))
+            dataset.save_info()
+        if name not in self._recorded:
+            self._recorded.append(name)
         self._steps, self._extras = [], []
 
     @property
     def counts(self) -> dict[str, int]:
         """The number of episodes in each data set that was added to."""
-        return {name: dataset.num_episodes for name, dataset in self._datasets.items()}
+        return {name: self._open(name).num_episodes for name in self._recorded}
 
     def _open(self, name: str) -> Dataset:
-        if name not in self._datasets:
-            self._datasets[name] = Dataset.open_if_any(self.root / name) or Dataset(self.root / name)
-        return self._datasets[name]
+        return Dataset.open_if_any(self.root / name) or Dataset(self.root / name)

@@ -29,7 +29,7 @@ class Source:
 
     `weights_path` names the weights in messages, `version` on the screen. `datasets` are the data sets of the run,
     `full_res` the folder of their frames in full size; new data sets are made in `folder`. `spawn` is a folder of
-    places to start from.
+    places to start from. `trusts`: modules that the settings name may be imported.
     """
 
     folder: Path
@@ -41,6 +41,7 @@ class Source:
     datasets: list[Path]
     full_res: Path | None = None
     spawn: Path | None = None
+    trusts: bool = False
 
 
 def find_run(named: Path | None, needs_weights: bool) -> Path:
@@ -76,22 +77,25 @@ def is_run(folder: Path) -> bool:
     return _description(folder).is_file() and not (folder / "config" / "agent").is_dir()
 
 
-def load_source(folder: Path, epoch: int | None, best: bool, overrides: Sequence[str] = ()) -> Source:
+def load_source(
+    folder: Path, epoch: int | None, best: bool, overrides: Sequence[str] = (), trusts: bool = False
+) -> Source:
     """Read the configuration and weights of a run; raises UserError for what is missing or does not fit.
 
     `overrides` change the settings of imagination, as in `world_model_env=fast`.
     """
     path = _choose_weights(RunFolder(folder), epoch, best)
-    return make_source(folder, path, override(load_config(folder), overrides))
+    return make_source(folder, path, override(load_config(folder), overrides), trusts)
 
 
-def make_source(folder: Path, path: Path, config: DictConfig) -> Source:
+def make_source(folder: Path, path: Path, config: DictConfig, trusts: bool = False) -> Source:
     """From whole settings, and the weights in a file. Raises UserError for what cannot be used."""
     weights = read_weights(path)
-    definition, typed = read_settings(config)
+    definition, typed = read_settings(config, trusts)
     full_res = _full_res(typed)
     spawn = folder / "spawn" if (folder / "spawn").is_dir() else None
-    return Source(folder, path.stem, path, weights, definition, typed, list_datasets(folder, config), full_res, spawn)
+    datasets = list_datasets(folder, config)
+    return Source(folder, path.stem, path, weights, definition, typed, datasets, full_res, spawn, trusts)
 
 
 def _full_res(config: TrainerConfig) -> Path | None:

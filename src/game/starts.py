@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from data import Batch, Dataset, Episode, FullFrames, Segments, StoredReplay
 from envs import make_env
+from envs.trust import check_env
 from errors import UserError
 from game.source import Source
 from rl.collector import Collector
@@ -105,6 +106,7 @@ def _collect(
         episodes.append(episode)
         return len(episodes) - 1
 
+    check_env(source.config.env.test, source.trusts)
     env = make_env(source.config.env.test, 1, seed, device)
     collector = Collector(env, policy, keep, epsilon=0.0, precision=precision)
     collector.begin()

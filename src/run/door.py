@@ -1,5 +1,6 @@
 """Error handling of the entry points (`main.py`, `play.py`): one line and an exit code for each mistake."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,10 @@ from run.config import one_line
 
 
 def explain(work: Callable[[], int], when_interrupted: str) -> int:
-    """Call `work` and return its exit code. Mistakes that the user can correct are one line and exit code 2."""
+    """Call `work` and return its exit code. Mistakes that the user can correct are one line and exit code 2.
+
+    A signal that stops `work` at once is the line `when_interrupted`, and exit code 128 + its number.
+    """
     try:
         return work()
     except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -31,8 +35,9 @@ def explain(work: Callable[[], int], when_interrupted: str) -> int:
         if not is_out_of_memory(error):
             raise
         return fail(f"error: {_out_of_memory(error)}", 2)
-    except KeyboardInterrupt:
-        return fail(when_interrupted, 130)
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        return fail(when_interrupted, 128 + number)
 
 
 def is_out_of_memory(error: Exception) -> bool:

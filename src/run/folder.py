@@ -1,5 +1,7 @@
 """The folder of a run: its paths, creating a new one, and opening an existing one."""
 
+import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +86,15 @@ class RunFolder:
         return folder
 
     def remove_parts(self) -> None:
-        """Remove files that a killed process did not finish writing."""
-        for part in self.path.rglob(".*.part*"):
-            part.unlink()
+        """Remove files that a killed process of this run did not finish writing.
+
+        Other data sets in the folder are left alone: someone may be recording.
+        """
+        folders = ("checkpoints", "config", "media", "dataset/train", "dataset/test")
+        found = [path for folder in folders for path in (self.path / folder).rglob(".*")]
+        for path in [*found, *self.path.glob(".*")]:
+            if _PART.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                path.unlink()
 
     def load_config(self) -> DictConfig:
         return load_yaml(self.config)
@@ -96,7 +104,12 @@ def resume_command(folder: RunFolder) -> str:
     """The command that resumes a run from the current folder."""
     here = Path.cwd()
     if not (here / "scripts" / "resume.sh").is_file():
-        return str(folder.path / "scripts" / "resume.sh")
+        return shlex.quote(str(folder.path / "scripts" / "resume.sh"))
     if folder.path == here:
         return "./scripts/resume.sh"
-    return f"./scripts/resume.sh {folder.path.relative_to(here) if folder.path.is_relative_to(here) else folder.path}"
+    path = folder.path.relative_to(here) if folder.path.is_relative_to(here) else folder.path
+    return f"./scripts/resume.sh {shlex.quote(str(path))}"
+
+
+# The temporary names of `files.write_atomically` and `run.media.write_video`.
+_PART = re.compile(r"\..+\.\d+\.part|\..+\.part\.(mp4|gif)")

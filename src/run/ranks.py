@@ -4,9 +4,9 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from types import FrameType
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -15,9 +15,12 @@ from torch.utils._pytree import tree_map_only
 
 from errors import UserError
 from run.device import choose_device, make_current
+from run.interrupt import SIGNALS, Interrupts
 
 PATIENCE = timedelta(days=7)
 """How long ranks wait for rank 0, which may collect or evaluate for hours."""
+SECONDS_TO_LEAVE = 10.0
+"""How long the other processes may take to leave after the first one has left, before they are killed."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Ranks:
     device: torch.device
     control: dist.ProcessGroup | None = None
     """A gloo group for small messages between hosts, so that they never wait for a GPU."""
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    """The signals that this process receives."""
 
     @property
     def is_first(self) -> bool:
@@ -41,6 +46,20 @@ class Ranks:
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
+
+    def on_first(self, work: Callable[[], None]) -> None:
+        """Call `work` on rank 0, and wait for it on the others. They leave quietly if it raises UserError."""
+        mistake = None
+        if self.is_first:
+            try:
+                work()
+            except UserError as error:
+                mistake = error
+        failed = self.broadcast(mistake is not None)
+        if mistake is not None:
+            raise mistake
+        if failed:
+            raise SystemExit(2)
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all ranks, in order, on rank 0, and an empty list on the others.
@@ -85,6 +104,9 @@ def run_ranks(device_name: str, work: Callable[[Ranks], int]) -> int:
             raise UserError(
                 "RANK and WORLD_SIZE are set, but not MASTER_ADDR and MASTER_PORT: use torchrun, or unset them."
             )
+        # While it waits for other ranks, which may never come, a signal ends the process.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         return _join_group(rank, world_size, device, work)
     device = choose_device(device_name)
     if device_name == "all" and torch.cuda.device_count() > 1:
@@ -104,22 +126,38 @@ def number_from_launcher(name: str) -> int:
 def spawn_ranks(devices: list[torch.device], work: Callable[[Ranks], int]) -> int:
     """Call `work`, which must be picklable, in one new process per device; returns the first non-zero exit code, or 0.
 
-    SIGINT and SIGTERM are forwarded to every process.
+    The first signal is passed on to every process. A later one kills them, and raises KeyboardInterrupt.
     """
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(_free_port())
-    context = torch.multiprocessing.spawn(_spawned, (devices, work), nprocs=len(devices), join=False)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    processes: list[torch.multiprocessing.Process] = []
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for process in context.processes:
+    def pass_on(number: int) -> None:
+        for process in processes:
             if process.is_alive():
-                os.kill(process.pid, signal.SIGTERM)
+                os.kill(process.pid, number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupts = Interrupts(pass_on=pass_on)
+    interrupts.listen()
     try:
-        while not context.join():
+        # The new processes begin with the signals held back, until they listen to them. This helper of theirs, which
+        # would start with the first of them, stops holding signals back.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        context = torch.multiprocessing.spawn(_spawned, (devices, work), nprocs=len(devices), join=False)
+        processes += context.processes
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        if interrupts.received is not None:
+            pass_on(interrupts.received)
+        while not context.join(grace_period=SECONDS_TO_LEAVE):
             pass
+    except KeyboardInterrupt:
+        for process in processes:
+            process.kill()
+        raise
     except torch.multiprocessing.ProcessExitedException as error:
-        return error.exit_code
+        # The exit code of a process that signal n has ended is -n.
+        return error.exit_code if error.exit_code > 0 else 128 - error.exit_code
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -130,19 +168,22 @@ def _spawned(rank: int, devices: list[torch.device], work: Callable[[Ranks], int
     # Imported here, so that components can be benchmarked with only PyTorch installed.
     from run.door import explain
 
-    # Ctrl-C reaches the whole process group: it is ignored here, because the parent forwards it as SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise SystemExit(explain(lambda: _join_group(rank, len(devices), devices[rank], work), "Stopped."))
 
 
 def _join_group(rank: int, world_size: int, device: torch.device, work: Callable[[Ranks], int]) -> int:
     make_current(device)
+    interrupts = Interrupts(is_patient=world_size > 1)
+    if world_size > 1:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=PATIENCE)
+    interrupts.listen()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     if world_size == 1:
-        return work(Ranks(0, 1, device))
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=PATIENCE)
+        return work(Ranks(0, 1, device, interrupts=interrupts))
     try:
-        return work(Ranks(rank, world_size, device, dist.new_group(backend="gloo", timeout=PATIENCE)))
+        control = dist.new_group(backend="gloo", timeout=PATIENCE)
+        return work(Ranks(rank, world_size, device, control, interrupts))
     finally:
         dist.destroy_process_group()
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from algorithms.base import EvaluateWorld, Phase, PlayEpisodes, Save
-from algorithms.config import CheckpointingConfig, CollectionConfig, EvaluationConfig
+from algorithms.config import CheckpointingConfig, CollectionConfig, EvaluationConfig, TrainerConfig
 from training.progress import Progress
 
 
@@ -32,9 +32,20 @@ class Schedule:
         self._num_final_epochs = num_final_epochs
         self.learn = learn
 
+    @classmethod
+    def of(cls, config: TrainerConfig, learn: Callable[[int], Sequence[Phase]]) -> "Schedule":
+        """The schedule of a run with these settings."""
+        plays = config.static_dataset.path is None
+        final = config.training.num_final_epochs
+        return cls(config.collection, config.evaluation, config.checkpointing, final, plays, learn)
+
     def num_epochs(self, first_collection: int | None) -> int:
         """The number of epochs; `first_collection` is the number of steps of the first collection, if it is over."""
         return self.num_collecting_epochs(first_collection) + self._num_final_epochs
+
+    def is_over(self, progress: Progress) -> bool:
+        """Whether the current epoch comes after the last one."""
+        return progress.epoch > self.num_epochs(progress.first_collection)
 
     def num_collecting_epochs(self, first_collection: int | None) -> int:
         """The number of epochs with collection.

@@ -1,23 +1,22 @@
 """Checkpoints and stops between two steps of any phase, at the same step on all ranks."""
 
-import signal
 import time
 from collections.abc import Callable
 
 from run.compiled import uncompiled
-from run.interrupt import Interrupted, Interrupts
+from run.interrupt import Interrupted
 from run.ranks import Ranks
 
 CONTINUE, CHECKPOINT, STOP = 0, 1, 2
+"""Orders, of which the largest of all ranks counts. To stop because of signal n is STOP + n."""
 
 
 class Stops:
     """Decides between steps whether to write a checkpoint or stop; `checkpoint()` is called on all ranks together."""
 
-    def __init__(self, ranks: Ranks, interrupts: Interrupts, minutes: float, checkpoint: Callable[[], None]) -> None:
+    def __init__(self, ranks: Ranks, minutes: float, checkpoint: Callable[[], None]) -> None:
         """At most `minutes` pass between two checkpoints."""
         self._ranks = ranks
-        self._interrupts = interrupts
         self._seconds = 60 * minutes
         self._checkpoint = checkpoint
         self._last = time.monotonic()
@@ -31,7 +30,9 @@ class Stops:
     def between_steps(self) -> None:
         """Write a checkpoint if one is due; raise Interrupted, after a checkpoint, if the run was asked to stop."""
         is_due = time.monotonic() - self._last > self._seconds
-        order = STOP if self._interrupts.received else CHECKPOINT if is_due else CONTINUE
+        order = CHECKPOINT if is_due else CONTINUE
+        if self._ranks.interrupts.received is not None:
+            order = STOP + self._ranks.interrupts.received
         if not self._acts_alone:
             order = self._ranks.largest(order)
         elif order != CONTINUE:
@@ -53,5 +54,5 @@ class Stops:
     def _obey(self, order: int) -> None:
         if order != CONTINUE:
             self.checkpoint()
-        if order == STOP:
-            raise Interrupted(self._interrupts.received or signal.SIGTERM)
+        if order >= STOP:
+            raise Interrupted(order - STOP)

@@ -17,13 +17,10 @@ def summarize(folder: RunFolder, shown: Mapping[str, str]) -> str:
     if evaluations:
         some = evaluations if len(evaluations) <= 6 else [*evaluations[:3], *evaluations[-3:]]
         lines.append("Test return: " + ", ".join(f"{value:.2f} (epoch {epoch})" for epoch, value in some))
-    for line in metrics:
-        if "collection/final/return_mean" in line:
-            count, mean = int(line["collection/final/num_episodes"]), line["collection/final/return_mean"]
-            spread = line["collection/final/return_std"]
-            lines.append(
-                f"Final test return: {mean:.2f} ± {spread:.2f} (mean and standard deviation of {count} episodes)"
-            )
+    for line in [line for line in metrics if "collection/final/return_mean" in line][-1:]:
+        count, mean = int(line["collection/final/num_episodes"]), line["collection/final/return_mean"]
+        spread = line["collection/final/return_std"]
+        lines.append(f"Final test return: {mean:.2f} ± {spread:.2f} (mean and standard deviation of {count} episodes)")
     for words, name in shown.items():
         history = _history(metrics, name)
         if len(history) == 1:

@@ -111,7 +111,7 @@ def launch(command: list[str | Path]) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("options", [["--env", "test"], ["--env", "train", "--controller", "random"], ["-d"]])
 def test_it_is_played(left_alone: Path, tmp_path: Path, options: list[str]) -> None:
     film = tmp_path / "film.mp4"
-    play = [sys.executable, PROJECT / "src" / "play.py", "--run", left_alone, "--device", "cpu"]
+    play = [sys.executable, PROJECT / "src" / "play.py", "--run", left_alone, "--device", "cpu", "--trust"]
     result = runs.run([*play, "--video", film, "--steps", "10", *options], SDL_VIDEODRIVER="dummy")
     assert result.returncode == 0, result.stderr
     assert film.is_file()

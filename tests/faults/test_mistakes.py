@@ -16,6 +16,7 @@ import runs
 from conftest import PROJECT
 from errors import UserError
 from run.door import explain
+from run.lock import alone_in
 from training_helpers import make_trainer
 
 pytestmark = pytest.mark.slow
@@ -212,6 +213,18 @@ def test_imagination_by_name_from_a_runs_own_code(finished: Path, tmp_path: Path
     assert film.is_file()
     words = complaint(runs.run([*play, "--video", film, "world_model_env=fats"]))
     assert "world_model_env=fats is unknown: there is default, fast, higher_quality. Did you mean fast?" in words
+
+
+def test_folder_that_another_process_trains_in(finished: Path, tmp_path: Path, call: Callable[..., str]) -> None:
+    """Reading needs no lock."""
+    with alone_in(tmp_path / "run"):
+        assert f"{tmp_path / 'run'} is in use by process " in call(tmp_path / "run")
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    with alone_in(folder):
+        assert runs.resume(folder).stdout.startswith("This run is finished.")
+        unfinish(folder)
+        assert f"{folder} is in use by process " in complaint(runs.resume(folder))
 
 
 def test_damaged_state(finished: Path, tmp_path: Path) -> None:

@@ -412,6 +412,87 @@ def test_damaged_settings(
         assert "agent_config.json cannot be read: " in complaint(capfd, call_door(monkeypatch, "--run", published))
 
 
+@pytest.fixture
+def stranger(shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RunFolder, Path]:
+    """A run of somebody else whose environment is in a module, and the trace that importing the module leaves."""
+    folder, trace = copy_run(shared_run, tmp_path / "run"), tmp_path / "it ran"
+    (tmp_path / "stranger.py").write_text(f"open({str(trace)!r}, 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "stranger", raising=False)
+    config = folder.load_config()
+    for split in ("train", "test"):
+        config.env[split] = {"_target_": "envs.GymConfig", "id": "stranger:Game-v0", "size": 16}
+    OmegaConf.save(config, folder.config)
+    return folder, trace
+
+
+def test_modules_of_a_stranger_are_imported_with_trust_only(
+    stranger: tuple[RunFolder, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    (folder, trace), film = stranger, ["--video", tmp_path / "a.gif", "--steps", "1"]
+    question = "The environment id stranger:Game-v0 in the run folder would import the module stranger, which runs its"
+    assert call_door(monkeypatch, "--run", folder.path, *film) == 0
+    assert f"warning: there is no real environment here. {question} code: add --trust" in capfd.readouterr().err
+    assert call_door(monkeypatch, "--run", folder.path, *film, "-d") == 0
+    capfd.readouterr()
+    assert question in complaint(capfd, call_door(monkeypatch, "--run", folder.path, *film, "--env", "test"))
+    for split in ("train", "test"):
+        shutil.rmtree(folder.dataset(split))
+    code = call_door(monkeypatch, "--run", folder.path, *film)
+    assert (code, question in capfd.readouterr().err) == (2, True)
+    assert not trace.exists()
+    call_door(monkeypatch, "--run", folder.path, *film, "--trust")
+    assert trace.exists()
+
+
+def test_an_algorithm_of_a_stranger(
+    stranger: tuple[RunFolder, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    folder, trace = stranger
+    config = folder.load_config()
+    config.algorithm.name = "stranger:DEFINITION"
+    OmegaConf.save(config, folder.config)
+    for options in ([], ["-d"]):
+        code = call_door(monkeypatch, "--run", folder.path, "--video", tmp_path / "a.gif", *options)
+        assert complaint(capfd, code) == (
+            "error: The algorithm stranger:DEFINITION in the run folder would import the module stranger, which runs "
+            "its code: add --trust if you trust it."
+        )
+    assert not trace.exists()
+    code = call_door(monkeypatch, "--run", folder.path, "--video", tmp_path / "a.gif", "--trust")
+    assert "stranger has no Definition named DEFINITION" in complaint(capfd, code)
+    assert trace.exists()
+
+
+@pytest.mark.slow
+def test_resuming_with_the_installed_code(stranger: tuple[RunFolder, Path], tmp_path: Path) -> None:
+    """Neither the folder's code nor its modules run."""
+    folder, trace = stranger
+    shutil.copytree(PROJECT / "scripts", folder.path / "scripts")
+    (folder.path / "src").mkdir()
+    for path in (folder.path / "src" / "main.py", folder.path / ".venv" / "bin" / "python"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!{sys.executable}\nopen({str(trace)!r}, 'w').close()")
+        path.chmod(0o755)
+    script, env = PROJECT / "scripts" / "resume.sh", {"PYTHONPATH": str(tmp_path), "PYTHON": sys.executable}
+    for options, words in (
+        (["--code", "installed"], "would import the module stranger"),
+        (["--code", "other"], "error: other is unknown here: ./scripts/resume.sh [--code installed"),
+    ):
+        result = runs.run([script, *options, folder.path], **env)
+        assert (result.returncode, words in result.stderr) == (2, True), result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    result = runs.run([folder.path / "scripts" / "resume.sh", "--code=installed"], cwd=folder.path, **env)
+    assert "error: this is the run's own copy of the code" in result.stderr
+    assert not trace.exists()
+    result = runs.run([script, "--code", "installed", "--trust", folder.path], **env)
+    assert (result.returncode, "stranger" in result.stderr) == (2, True), result.stderr
+    assert trace.exists()
+    trace.unlink()
+    assert runs.run([script, folder.path], **env).returncode == 0
+    assert trace.exists()
+
+
 @pytest.mark.slow
 def test_a_run_plays_with_its_own_copy_of_the_code(shared_run: RunFolder, reference_dir: Path, tmp_path: Path) -> None:
     command = [sys.executable, shared_run.path / "src" / "play.py", "--benchmark", "1"]

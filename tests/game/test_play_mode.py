@@ -407,8 +407,15 @@ def test_model_free_runs_have_no_world_model(tmp_path: Path) -> None:
     assert [world.name for world in env.worlds] == ["test", "train"]
 
 
+@pytest.mark.parametrize(
+    ("trusts", "words"),
+    [
+        (True, "env.train.id=nowhere:Game-v0"),
+        (False, "The environment id nowhere:Game-v0 in the run folder would import the module nowhere, which runs its"),
+    ],
+)
 def test_a_game_that_is_not_here_can_still_be_imagined(
-    shared_run: RunFolder, tmp_path: Path, capfd: pytest.CaptureFixture
+    shared_run: RunFolder, tmp_path: Path, capfd: pytest.CaptureFixture, trusts: bool, words: str
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(shared_run.path, folder)
@@ -416,9 +423,10 @@ def test_a_game_that_is_not_here_can_still_be_imagined(
     for split in ("train", "test"):
         config.env[split] = {"_target_": "envs.GymConfig", "id": "nowhere:Game-v0", "size": 16}
     OmegaConf.save(config, folder / "config" / "trainer.yaml")
-    env = make(folder)
+    source = load_source(folder, None, False, trusts=trusts)
+    env = make(source)
     warning = capfd.readouterr().err.strip()
-    assert warning.startswith("warning: there is no real environment here. env.train.id=nowhere:Game-v0")
+    assert warning.startswith(f"warning: there is no real environment here. {words}")
     assert "\n" not in warning
     assert [world.name for world in env.worlds] == ["wm"]
     assert env.keys.describe() == "0 0, 1 1, 2 2, 3 3"

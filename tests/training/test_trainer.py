@@ -253,5 +253,7 @@ def test_an_interrupted_trainer_resumes(finished: Path, tmp_path: Path, name: st
     state = load_tensors(trainer.folder.state)
     assert state["progress"]["phase"] == phase
     assert state["components"][name]["num_updates_in_phase"] == count - 4
-    assert runs.resume(trainer.folder.path).returncode == 0
+    resumed = runs.resume(trainer.folder.path)
+    assert resumed.returncode == 0
+    assert f"Resuming at epoch 2, phase {phase + 1} of 7: {name}, update {count - 3} of 3\n" in resumed.stdout
     assert runs.content(trainer.folder.path) == runs.content(finished)
