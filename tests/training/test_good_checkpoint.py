@@ -2,42 +2,56 @@
 
 import json
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import main
 import runs
+from algorithms import read_settings
+from algorithms.diamond.config import DiamondConfig
+from component import NotFinite, OptimizerConfig
 from files import load_tensors
 from run.folder import RunFolder
 from run.log import Log, WandbConfig, read_metrics
 from run.ranks import Ranks
+from trainer import Trainer
 from training_helpers import CPU, compose
 
 LAST_EPOCH = 3
 FEW_EPOCHS = ["collection.train.num_steps_total=55", "evaluation.every=1", "checkpointing.save_agent_every=1"]
 
 
+def too_large_steps(config: DiamondConfig) -> DiamondConfig:
+    """A learning rate that settings cannot have, in place of a training that went wrong."""
+    return replace(config, denoiser=replace(config.denoiser, optimizer=OptimizerConfig(lr=1e30, weight_decay=0.0)))
+
+
+def too_large_gradients(config: DiamondConfig) -> DiamondConfig:
+    loss = replace(config.actor_critic.actor_critic_loss, weight_value_loss=1e38)
+    return replace(config, actor_critic=replace(config.actor_critic, actor_critic_loss=loss))
+
+
 @pytest.mark.parametrize(
-    ("component", "settings", "words"),
+    ("component", "spoil", "words"),
     [
-        ("denoiser", ["optimizer.lr=1e30", "training.lr_warmup_steps=0"], "weights of the denoiser are"),
-        ("actor_critic", ["actor_critic_loss.weight_value_loss=1e38"], "gradients of the actor_critic are"),
+        ("denoiser", too_large_steps, "weights of the denoiser are"),
+        ("actor_critic", too_large_gradients, "gradients of the actor_critic are"),
     ],
 )
 def test_a_run_that_fails_in_its_last_epoch(
-    tmp_path: Path, capfd: pytest.CaptureFixture, component: str, settings: list[str], words: str
+    tmp_path: Path, component: str, spoil: Callable[[DiamondConfig], DiamondConfig], words: str
 ) -> None:
-    late = ["training.start_after_epochs=2", "training.steps_first_epoch=1", *settings]
-    config = compose(*FEW_EPOCHS, *[f"{component}.{setting}" for setting in late], game=runs.CHASE)
-    folder = RunFolder(tmp_path / "run")
-    code = main.train(config, folder.path, True, Ranks(0, 1, CPU))
-    error = capfd.readouterr().err.strip()
-    assert code == 1
-    assert error.splitlines()[-1].startswith(f"The {words} not finite ")
-    assert error.endswith(f"The last good checkpoint is {folder.state}.")
+    late = ["start_after_epochs=2", "steps_first_epoch=1", "lr_warmup_steps=0"]
+    config = compose(*FEW_EPOCHS, *[f"{component}.training.{setting}" for setting in late], game=runs.CHASE)
+    definition, typed = read_settings(config)
+    folder = RunFolder.create(tmp_path / "run", config)
+    trainer = Trainer(definition, spoil(typed), folder, Ranks(0, 1, CPU), {})
+    with pytest.raises(NotFinite, match=f"The {words} not finite "):
+        trainer.run()
     assert not folder.agent_version(LAST_EPOCH).exists()
     state = load_tensors(folder.state)
     assert state["progress"]["epoch"] == LAST_EPOCH
