@@ -112,7 +112,8 @@ def resume(arguments: list[str]) -> int:
     typed.check()
     for env in (typed.env.train, typed.env.test):
         check_env(env, trusts)
-    if folder.state.exists() and is_over((state := read_state(folder))["progress"], typed):
+    state = read_state(folder) if folder.state.exists() else None
+    if state is not None and is_over(state["progress"], typed, may_continue=bool(overrides)):
         if number_from_launcher("RANK") == 0:
             with alone_in(folder.path):
                 settle_finished(folder, state)
@@ -136,10 +137,10 @@ def change(config: DictConfig, overrides: list[str]) -> DictConfig:
     return changed
 
 
-def is_over(progress: dict[str, Any], config: TrainerConfig) -> bool:
-    """Whether a run is finished, with the number of epochs that its settings now ask for."""
-    schedule = Schedule.of(config, learn=lambda epoch: ())
-    return progress["is_finished"] and progress["epoch"] > schedule.num_epochs(progress.get("first_collection"))
+def is_over(progress: dict[str, Any], config: TrainerConfig, may_continue: bool) -> bool:
+    """Whether a run is finished. With `may_continue`, it is not if its settings now ask for more epochs."""
+    num_epochs = Schedule.of(config, learn=lambda epoch: ()).num_epochs(progress.get("first_collection"))
+    return progress["is_finished"] and not (may_continue and progress["epoch"] <= num_epochs)
 
 
 def launch(config: DictConfig, path: Path, is_new: bool) -> int:
