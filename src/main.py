@@ -132,8 +132,9 @@ def change(config: DictConfig, overrides: list[str]) -> DictConfig:
     OmegaConf.set_struct(config, True)
     changed = OmegaConf.merge(config, OmegaConf.from_dotlist(overrides))
     require_sections(changed, "common")
-    if changed.common.seed != config.common.seed:
-        raise UserError(f"common.seed={changed.common.seed} comes too late: this run began with {config.common.seed}.")
+    before, after = [OmegaConf.select(each, "common.seed") for each in (config, changed)]
+    if before != after:
+        raise UserError(f"common.seed={after} comes too late: this run began with {before}.")
     return changed
 
 

@@ -461,18 +461,18 @@ def test_states_of_no_run(stopped: tuple[RunFolder, dict[str, Any]], name: str) 
 
 
 def test_resuming_from_a_list(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
-    place(tmp_path, "settings", b"common: {device: cpu}")
+    folder = RunFolder.create(tmp_path / "run", compose())
     folder.state.parent.mkdir()
     torch.save([1], folder.state)
     with pytest.raises(UserError, match="is not the state of a run: it has no progress"):
         main.resume([str(folder.path)])
 
 
-CHANNELS = 10_000_000
+CHANNELS = 16_384
+"""The most that the settings allow for one level."""
 
 
-def test_ten_million_channels_are_refused_in_play(tmp_path: Path) -> None:
+def test_networks_of_billions_are_refused_in_play(tmp_path: Path) -> None:
     network = {"img_channels": 3, "cond_channels": 16, "depths": [1, 1], "attn_depths": [0, 0]}
     inner_model = network | {"num_steps_conditioning": 1, "channels": [CHANNELS, CHANNELS]}
     widths = {
@@ -494,8 +494,9 @@ def test_ten_million_channels_are_refused_in_play(tmp_path: Path) -> None:
     ("setting", "words"),
     [
         (f"agent.denoiser.inner_model.channels=[{CHANNELS},{CHANNELS}]", r"networks of [\d,]{13,} parameters or more"),
-        (f"agent.actor_critic.lstm_dim={CHANNELS}", r"networks of [\d,]{13,} parameters or more"),
-        (f"agent.denoiser.inner_model.cond_channels={10**18}", "networks"),
+        ("agent.denoiser.inner_model.channels=[10000000,10000000]", r"channels\[0\]=10000000 must be .* at most 16384"),
+        ("agent.actor_critic.lstm_dim=10000000", "lstm_dim=10000000 must be at least 1 and at most 16384"),
+        (f"agent.denoiser.inner_model.cond_channels={10**18}", f"cond_channels={10**18} must be .* at most 16384"),
     ],
 )
 def test_ten_million_channels_are_refused_in_training(tmp_path: Path, setting: str, words: str) -> None:

@@ -408,7 +408,7 @@ def test_damaged_spawn_places_and_missing_files(hub: Path, tmp_path: Path) -> No
         build_play_env(load_pretrained("csgo", root, tmp_path), PlayConfig(seed=1), CPU)
     for number in range(3):
         np.save(root / "csgo" / "spawn" / str(number) / "act.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match=r"act.npy cannot be read: Object arrays cannot be loaded"):
+    with pytest.raises(UserError, match=r"act.npy cannot be read: .*Python objects"):
         build_play_env(load_pretrained("csgo", root, tmp_path), PlayConfig(seed=1), CPU)
     shutil.rmtree(root / "csgo" / "spawn")
     with pytest.raises(UserError, match="There is nowhere to start"):
