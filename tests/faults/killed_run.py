@@ -49,7 +49,7 @@ def end_at(folder: Path, number: int, pattern: str, count: int) -> None:
 def live(folder: RunFolder) -> None:
     """Begin or resume the run."""
     if folder.state.exists() and load_tensors(folder.state)["progress"]["is_finished"]:
-        resume([str(folder.path)])
+        resume([str(folder.path), "--trust"])
         return
     config = folder.load_config()
     definition, typed = read_settings(config)
