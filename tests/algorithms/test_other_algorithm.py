@@ -108,6 +108,7 @@ def launch(command: list[str | Path]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--env", "test"], ["--env", "train", "--controller", "random"], ["-d"]])
 def test_it_is_played(left_alone: Path, tmp_path: Path, options: list[str]) -> None:
     film = tmp_path / "film.mp4"
@@ -124,6 +125,7 @@ def test_the_project_does_not_know_it() -> None:
     assert found.returncode == 1
 
 
+@pytest.mark.slow
 def test_unknown_algorithms_are_one_line(tmp_path: Path) -> None:
     for name, words in (
         ("diamnd", "algorithm.name=diamnd is unknown: there is diamond, or module:NAME. Did you mean diamond?"),

@@ -112,6 +112,7 @@ def denoise_once(denoiser: Denoiser, act: torch.Tensor, channels: int, height: i
     denoiser.inner_model(obs[:, :channels], torch.zeros(2), obs, acts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_number_is_used_or_refused_by_name(name: str) -> None:
     settings = compose(*COMMANDS[name])
