@@ -115,7 +115,8 @@ def resume(arguments: list[str]) -> int:
     state = read_state(folder) if folder.state.exists() else None
     if state is not None and is_over(state["progress"], typed, may_continue=bool(overrides)):
         if number_from_launcher("RANK") == 0:
-            with alone_in(folder.path):
+            # Another process that has the folder does this itself.
+            with contextlib.suppress(UserError), alone_in(folder.path):
                 settle_finished(folder, state)
             words = f" Ignored: {' '.join(overrides)} (training.num_final_epochs=N adds epochs)." if overrides else ""
             print(f"This run is finished.{words}\n{summarize(folder, definition.summary)}")

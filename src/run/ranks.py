@@ -93,12 +93,12 @@ def run_ranks(device_name: str, work: Callable[[Ranks], int]) -> int:
     Returns the exit code. Raises UserError if several processes of `torchrun` would use one GPU.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        _check_one_gpu_each(device_name)
         rank, world_size = number_from_launcher("RANK"), number_from_launcher("WORLD_SIZE")
         if rank >= world_size:
             raise UserError(
                 f"RANK={rank} must be below WORLD_SIZE={world_size}. (torchrun sets both; else unset them.)"
             )
+        _check_one_gpu_each(device_name)
         device = choose_device(device_name, number_from_launcher("LOCAL_RANK"))
         if world_size > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
             raise UserError(
