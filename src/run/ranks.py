@@ -183,7 +183,11 @@ def _join_group(rank: int, world_size: int, device: torch.device, work: Callable
         return work(Ranks(0, 1, device, interrupts=interrupts))
     try:
         control = dist.new_group(backend="gloo", timeout=PATIENCE)
-        return work(Ranks(rank, world_size, device, control, interrupts))
+        code = work(Ranks(rank, world_size, device, control, interrupts))
+        if code >= 128:
+            # All ranks stop together: none may end its connections while another one still uses them.
+            dist.barrier(group=control)
+        return code
     finally:
         dist.destroy_process_group()
 
