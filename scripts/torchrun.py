@@ -1,7 +1,7 @@
 """`torchrun` that leaves as its processes do: python scripts/torchrun.py --nproc-per-node=2 src/main.py OVERRIDE…
 
 It passes signals on, as `torchrun` does, but then prints no traceback of its own. Its exit code is the one of the
-process that failed first, or 128 + n after signal n. The options are those of `torchrun`.
+process that failed first, or 128 + n after signal n. It takes the same options as `torchrun`.
 """
 
 import logging

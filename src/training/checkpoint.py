@@ -93,7 +93,7 @@ class Saved:
             return int(state["log_position"])
         except (OSError, UserError):
             raise
-        # Each part of the run reads its own entries, and fails in its own way on those of another run.
+        # Each part of the run reads its own entries, and fails in its own way on entries of another run.
         except Exception as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{self.folder.state} does not fit the settings of this run ({reason}).") from error
