@@ -32,6 +32,14 @@ class Thinker(Protocol):
         """Action probabilities (b, num_actions) and values (b), from the memory that `act` returned."""
 
 
+@runtime_checkable
+class Critic(Thinker, Protocol):
+    """A thinker whose values are estimates of discounted returns, of the signs of rewards."""
+
+    gamma: float
+    """The discount of a step."""
+
+
 class Env(Protocol):
     """A vector environment, real or imagined: the environments in `envs/`, and the worlds of algorithms."""
 

@@ -266,7 +266,7 @@ def test_the_world_continues_from_the_start_that_is_shown(marked_run: RunFolder)
         torch.manual_seed(5)
         env.step()
         torch.manual_seed(5)
-        assert torch.equal(world.imagine(StoredReplay(data).gather(segments), nothing)[:, 0], env.now.obs)
+        assert torch.equal(world.imagine(StoredReplay(data).gather(segments), nothing).obs[:, 0], env.now.obs)
         env.press("return")
 
 
