@@ -40,6 +40,35 @@ class Critic(Thinker, Protocol):
     """The discount of a step."""
 
 
+class Greedy:
+    """Takes the most likely action of a policy that shows its action probabilities."""
+
+    def __init__(self, policy: Policy) -> None:
+        """`policy` is a `Thinker`, too."""
+        self._policy = policy
+
+    def initial(self, batch_size: int) -> Memory:
+        return self._policy.initial(batch_size)
+
+    def act(self, obs: Tensor, memory: Memory, is_first: Tensor) -> tuple[Tensor, Memory]:
+        _, memory = self._policy.act(obs, memory, is_first)
+        probs, _ = self._policy.thoughts(memory)
+        return probs.argmax(dim=-1), memory
+
+
+class RandomPolicy:
+    """Takes every action with the same probability."""
+
+    def __init__(self, num_actions: int) -> None:
+        self._num_actions = num_actions
+
+    def initial(self, batch_size: int) -> tuple[()]:
+        return ()
+
+    def act(self, obs: Tensor, memory: tuple[()], is_first: Tensor) -> tuple[Tensor, tuple[()]]:
+        return torch.randint(self._num_actions, is_first.shape, device=is_first.device), memory
+
+
 class Env(Protocol):
     """A vector environment, real or imagined: the environments in `envs/`, and the worlds of algorithms."""
 
