@@ -112,6 +112,13 @@ class Collector:
             done >= share for done, share in zip(self.episodes_of, self._quota, strict=True)
         )
 
+    def glance(self) -> tuple[Tensor, float]:
+        """The frame uint8 (c, h, w) and the return so far of the first environment that has episodes left."""
+        quota = self._quota or [None] * self.env.num_envs
+        left = [index for index, share in enumerate(quota) if share is None or self.episodes_of[index] < share]
+        index = left[0] if left else 0
+        return self._obs[index], self._totals[index]
+
     @torch.no_grad()
     def step(self) -> None:
         """One step of every environment."""

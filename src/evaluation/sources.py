@@ -1,0 +1,30 @@
+"""The agents that a command line names."""
+
+import argparse
+from collections.abc import Iterator
+
+from run.folder import PROJECT, RunFolder
+from trained.pretrained import find_game, load_pretrained
+from trained.source import Source, find_run, load_source
+from trained.weights import kept_epochs
+
+
+def open_sources(arguments: argparse.Namespace) -> Iterator[Source]:
+    """The named weights of the named runs, or of the newest, and published ones, read one after another.
+
+    Raises UserError, before any weights are read, for a folder that is no run, and where `--every` finds no weights.
+    """
+    names_none = not arguments.runs and not arguments.pretrained
+    folders = [find_run(named, needs_weights=True) for named in ([None] if names_none else arguments.runs)]
+    games = [find_game(word) for word in arguments.pretrained]
+    every = arguments.every
+    epochs = [[arguments.epoch] if every is None else kept_epochs(RunFolder(folder), every) for folder in folders]
+
+    def read() -> Iterator[Source]:
+        for folder, chosen in zip(folders, epochs, strict=True):
+            for epoch in chosen:
+                yield load_source(folder, epoch, arguments.best, arguments.overrides, arguments.trust)
+        for game in games:
+            yield load_pretrained(game, arguments.local_dir, PROJECT / "outputs", arguments.overrides)
+
+    return read()
