@@ -44,7 +44,8 @@ def draw_figure(metrics: Sequence[Metric], title: str, path: Path) -> None:
     """One panel for each metric: its curves over the steps of the horizon, with their intervals."""
     columns = min(COLUMNS_OF_FIGURE, len(metrics))
     rows = math.ceil(len(metrics) / columns)
-    figure = Figure(figsize=(4.6 * columns, 3.2 * rows), layout="constrained")
+    width, height = 4.6 * columns, 3.2 * rows + 0.3
+    figure = Figure(figsize=(width, height))
     ways = list(dict.fromkeys(way for metric in metrics for way in metric.curves))
     for place, metric in enumerate(metrics):
         axis = figure.add_subplot(rows, columns, place + 1)
@@ -55,6 +56,15 @@ def draw_figure(metrics: Sequence[Metric], title: str, path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
     figure.suptitle(title)
+    # Fixed margins in inches: computing them takes as long as drawing.
+    figure.subplots_adjust(
+        left=0.7 / width,
+        right=1 - 0.15 / width,
+        bottom=0.5 / height,
+        top=1 - 0.75 / height,
+        wspace=0.24,
+        hspace=0.4,
+    )
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
 
 
