@@ -15,7 +15,7 @@ from evaluation.world_film import check_rollout_folder, film, save_rollouts
 from evaluation.world_measure import Measured, measure_world
 from evaluation.world_recordings import RANDOM, find_recordings
 from evaluation.world_report import draw_figure, make_table, write_json
-from evaluation.world_segments import Recordings, record
+from evaluation.world_segments import record
 from evaluation.world_summary import count_segments, summarise
 from rl.policy import Critic, Policy
 from run.arguments import positive
@@ -68,9 +68,10 @@ def _evaluate(arguments: argparse.Namespace, source: Source, device: torch.devic
     opened = _open(source, arguments, device)
     world, policy = opened.world, opened.policy
     recordings = find_recordings(source, opened.spaces, arguments.data, arguments.segments, arguments.seed)
-    gamma = policy.gamma if isinstance(policy, Critic) else None
+    critic = policy if isinstance(policy, Critic) and recordings.are_own else None
+    gamma = None if critic is None else critic.gamma
     recorded = record(recordings, world.num_context_steps, arguments.horizon, arguments.segments, arguments.seed, gamma)
-    measured = measure_world(world, recorded, policy, arguments.samples, arguments.seed, device, opened.precision)
+    measured = measure_world(world, recorded, critic, arguments.samples, arguments.seed, device, opened.precision)
     metrics, counts = summarise(measured), count_segments(measured)
     facts = {
         "run": str(source.folder),
@@ -93,7 +94,7 @@ def _evaluate(arguments: argparse.Namespace, source: Source, device: torch.devic
     film(recorded, measured.frames, folder / "world.mp4")
     print(f"\n{title}: {len(recorded.mask)} segments of {recordings.origin}")
     print(make_table(metrics, counts))
-    print("\n".join(_notes(measured, world, policy, arguments.samples, recordings)))
+    print("\n".join(_notes(measured, world, policy, arguments.samples)))
     print(f"Figure, film and numbers: {folder}")
     if arguments.save_rollouts is not None:
         inside = arguments.save_rollouts / f"{source.folder.parent.name}_{source.folder.name}_{source.version}"
@@ -114,9 +115,7 @@ def _never_draw(count: int, length: int, with_full_frames: bool) -> None:
     raise AssertionError("a world that is measured starts from the segments that it is compared with")
 
 
-def _notes(
-    measured: Measured, world: World, policy: Policy | None, num_samples: int, recordings: Recordings
-) -> list[str]:
+def _notes(measured: Measured, world: World, policy: Policy | None, num_samples: int) -> list[str]:
     """What the table shows, and what it lacks."""
     notes = [
         f"model: mean of {num_samples} samples; best: the best of them at each step; shuffled: the model under the "
@@ -128,7 +127,9 @@ def _notes(
         notes.append("This world predicts no rewards and ends: they are left out.")
     if not isinstance(policy, Critic):
         notes.append("This agent has no policy with values: they are left out.")
-    if measured.real_value is not None:
+    elif measured.real_value is None:
+        notes.append("The agent has not played these episodes: its values, which depend on who plays, are left out.")
+    else:
         notes.append("real: the policy's value of the real frames.")
     speed = measured.num_imagined / measured.seconds
     notes.append(f"Imagined {measured.num_imagined} frames, {speed:.0f} per second.")

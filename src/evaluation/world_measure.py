@@ -1,8 +1,9 @@
 """Running a world along recorded actions, and comparing what it imagines with what was recorded."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from algorithms.base import World
 from data import Imagined
 from evaluation.world_metrics import frame_errors, moving_errors, moving_pixels, similarities
 from evaluation.world_segments import Recorded, other_actions, select
-from rl.policy import Critic, Policy
+from rl.policy import Critic
 from run.device import autocast
 
+Watch = Callable[[Tensor], np.ndarray | None]
 ROWS_ON_CPU, ROWS_ON_GPU = 40, 640
 """Rollouts that are imagined at once."""
 
@@ -69,7 +71,7 @@ class Measured:
 def measure_world(
     world: World,
     recorded: Recorded,
-    policy: Policy | None,
+    critic: Critic | None,
     num_samples: int,
     seed: int,
     device: torch.device,
@@ -77,19 +79,20 @@ def measure_world(
 ) -> Measured:
     """Imagine every segment `num_samples` times under its own actions, and once under those of another segment.
 
-    The policy only watches. Equal seeds give equal numbers on the same device.
+    The critic only watches. Equal seeds give equal numbers on the same device.
     """
     torch.manual_seed(seed)
     others, has_others = other_actions(recorded.acts, recorded.mask, seed)
-    critic = policy if isinstance(policy, Critic) else None
     count, counted = len(recorded.mask), recorded.mask.numpy()
+    watch = partial(_values, critic, precision)
     rows_at_once = max(1, (ROWS_ON_GPU if device.type == "cuda" else ROWS_ON_CPU) // (num_samples + 1))
     chunks, real_values, frames, seconds = [], [], [], 0.0
-    with torch.no_grad(), autocast(device, precision), tqdm(total=count, desc="Imagining", unit="segment") as bar:
+    with torch.no_grad(), tqdm(total=count, desc="Imagining", unit="segment") as bar:
         for rows in torch.arange(count).split(rows_at_once):
             started, acts = time.monotonic(), recorded.acts[rows]
             act = torch.cat([*[acts] * num_samples, others[rows]]).to(device)
-            imagined = _imagine(world, recorded, rows.repeat(num_samples + 1), act)
+            with autocast(device, precision):
+                imagined = _imagine(world, recorded, rows.repeat(num_samples + 1), act)
             frames.append(imagined.obs[: len(rows)].cpu())
             seconds += time.monotonic() - started
             real = recorded.batch.obs[rows].to(device)[:, recorded.num_context_steps - 1 :]
@@ -98,13 +101,12 @@ def measure_world(
             copied = Imagined(real[:, :1].expand(-1, recorded.horizon, -1, -1, -1))
             chunks.append(
                 (
-                    _compare(_cut(imagined, own), real, given, critic),
-                    _compare(_cut(imagined, other), real, given, critic),
-                    _compare(copied, real, given, None),
+                    _compare(_cut(imagined, own), real, partial(watch, given)),
+                    _compare(_cut(imagined, other), real, partial(watch, given)),
+                    _compare(copied, real),
                 )
             )
-            if critic is not None:
-                real_values.append(_values(critic, given, real[:, 1:]))
+            real_values.append(watch(given, real[:, 1:]))
             bar.update(len(rows))
     model, shuffled, copied = [_join(each).where(counted) for each in zip(*chunks, strict=True)]
     return Measured(
@@ -115,7 +117,7 @@ def measure_world(
         np.where(counted, recorded.rew.sign().numpy(), np.nan),
         np.where(counted, recorded.end.numpy(), np.nan),
         np.where(counted, recorded.returns, np.nan),
-        np.where(counted, np.concatenate(real_values), np.nan) if real_values else None,
+        None if critic is None else np.where(counted, np.concatenate(real_values), np.nan),
         torch.cat(frames),
         count * (num_samples + 1) * recorded.horizon,
         seconds,
@@ -134,31 +136,35 @@ def _cut(imagined: Imagined, rows: slice) -> Imagined:
     return Imagined(*[None if each is None else each[rows] for each in (imagined.obs, imagined.rew, imagined.end)])
 
 
-def _compare(imagined: Imagined, real: Tensor, given: Tensor, critic: Critic | None) -> Predictions:
+def _compare(imagined: Imagined, real: Tensor, watch: Watch | None = None) -> Predictions:
     """Compare (k·r, t) steps, k samples of r segments, with real frames.
 
-    `real` (r, 1 + t, c, h, w) begins with the last of the frames `given`. Without a critic there are no values.
+    `real` (r, 1 + t, c, h, w) begins with the last frame of the context. `watch(frames)` returns the policy's values.
     """
     moving, target = moving_pixels(real), real[:, 1:]
     obs = imagined.obs.unflatten(0, (-1, len(real)))
     target = target.expand_as(obs)
     outcomes = [None if each is None else each.unflatten(0, (-1, len(real))) for each in (imagined.rew, imagined.end)]
+    values = None if watch is None else watch(obs[0])
     return Predictions(
         _to_array(frame_errors(obs, target)),
         _to_array(similarities(obs, target)),
         _to_array(moving_errors(obs, target, moving)),
         *[None if each is None else _to_array(each.sign()) for each in outcomes],
-        value=None if critic is None else _values(critic, given, obs[0])[None],
+        value=None if values is None else values[None],
     )
 
 
-def _values(critic: Critic, given: Tensor, frames: Tensor) -> np.ndarray:
+def _values(critic: Critic | None, precision: torch.dtype, given: Tensor, frames: Tensor) -> np.ndarray | None:
     """The policy's values (b, t) of frames (b, t, c, h, w), after it has watched the given frames before them."""
+    if critic is None:
+        return None
     memory, is_first = critic.initial(len(given)), torch.ones(len(given), dtype=torch.bool, device=given.device)
     values = []
     for obs in torch.cat((given, frames), dim=1).unbind(1):
-        _, memory = critic.act(obs, memory, is_first)
-        values.append(critic.thoughts(memory)[1])
+        with autocast(given.device, precision):
+            _, memory = critic.act(obs, memory, is_first)
+            values.append(critic.thoughts(memory)[1])
         is_first = torch.zeros_like(is_first)
     return _to_array(torch.stack(values[given.size(1) :], dim=1))
 

@@ -32,7 +32,8 @@ def find_recordings(source: Source, spaces: Spaces, data: str | None, num_segmen
     if dataset is None:
         return _play_at_random(source, spaces, num_segments, seed)
     _check_fits(dataset, spaces, source)
-    return Recordings(str(dataset.directory), np.array(dataset.lengths, np.int64), dataset.load_episode)
+    are_own = data is None and dataset.directory.is_relative_to(source.folder)
+    return Recordings(str(dataset.directory), np.array(dataset.lengths, np.int64), dataset.load_episode, are_own)
 
 
 def _open_given(root: Path) -> Dataset:

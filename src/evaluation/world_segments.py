@@ -14,11 +14,15 @@ from evaluation.world_metrics import returns_to_go
 
 @dataclass(frozen=True)
 class Recordings:
-    """Recorded episodes: `origin` names them, `lengths` are their numbers of steps, `load` returns one of them."""
+    """Recorded episodes: `origin` names them, `lengths` are their numbers of steps, `load` returns one of them.
+
+    `are_own`: the agent that is measured has played them, so that its values are estimates of their returns.
+    """
 
     origin: str
     lengths: np.ndarray
     load: Callable[[int], Episode]
+    are_own: bool = False
 
 
 @dataclass(frozen=True)

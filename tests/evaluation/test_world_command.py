@@ -121,6 +121,8 @@ def test_random_episodes_are_the_same_for_every_run(run: RunFolder, tmp_path: Pa
     call(other.path, *QUICK, "--seed", 2)
     same = content(other)
     assert some["data"] == same["data"]
+    # Values are of the policy, which has not played them.
+    assert "value_error" not in some["metrics"]
     assert some["data"].endswith("random episodes of BreakoutNoFrameskip-v4")
     assert some["metrics"]["psnr"]["copy"] == same["metrics"]["psnr"]["copy"]
     # The data of another run can be named, too.

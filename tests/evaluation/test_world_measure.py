@@ -135,8 +135,8 @@ def recorded(episodes: list[Episode]) -> Recorded:
     return record(recordings, NUM_CONTEXT, HORIZON, NUM_SEGMENTS, seed=1, gamma=GAMMA)
 
 
-def measure(world: Replay, recorded: Recorded, policy: Counting | None = None) -> Measured:
-    return measure_world(world, recorded, policy, NUM_SAMPLES, 0, CPU, torch.float32)
+def measure(world: Replay, recorded: Recorded, critic: Counting | None = None) -> Measured:
+    return measure_world(world, recorded, critic, NUM_SAMPLES, 0, CPU, torch.float32)
 
 
 def by_name(measured: Measured, confidence: float = 0.95) -> dict[str, Metric]:
@@ -192,6 +192,15 @@ def test_a_perfect_world(recorded: Recorded) -> None:
     # This game has no negative rewards, and without a policy there are no values.
     assert not {"reward_negative_precision", "value_error"} & metrics.keys()
     assert torch.equal(measured.frames[recorded.mask], recorded.frames[recorded.mask])
+
+
+def test_frames_are_compared_exactly_in_any_precision(recorded: Recorded) -> None:
+    """Only networks run in bfloat16."""
+    rounded = by_name(measure_world(Replay(), recorded, None, 1, 0, CPU, torch.bfloat16))
+    for name, metric in by_name(measure(Replay(), recorded)).items():
+        for way in ("model", "copy"):
+            if way in metric.curves:
+                np.testing.assert_array_equal(metric.curves[way].value, rounded[name].curves[way].value)
 
 
 def test_copying_the_last_frame_is_what_numpy_computes(recorded: Recorded) -> None:
