@@ -54,9 +54,9 @@ def show(arguments: argparse.Namespace) -> int:
 def read_runs(folders: Sequence[Path], published: Scores) -> dict[str, list[float]]:
     """The mean returns of the final test episodes of finished runs, by game."""
     found: dict[str, list[float]] = defaultdict(list)
-    for folder, history in zip(folders, read_histories(folders), strict=True):
+    for history in read_histories(folders):
         if not history.is_finished:
-            raise UserError(f"The run in {folder} is not finished: it has played no final test episodes.")
+            raise UserError(f"The run in {history.run.path} is not finished: it has played no final test episodes.")
         if human_normalised(history.run.game, 0.0, published) is None:
             raise UserError(f"There is no human score for {history.run.game}: it is not an Atari 100k game.")
         found[history.run.game].append(history.final_return)

@@ -90,8 +90,14 @@ class History:
 
 
 def read_histories(folders: Sequence[Path]) -> list[History]:
-    """Read the files of several runs; raises UserError for a folder that is not a run's, and for damaged files."""
-    return [read_history(folder) for folder in tqdm(folders, "Reading runs", leave=False, delay=1)]
+    """Read the files of several runs, once for each folder.
+
+    Raises UserError for a folder that is not a run's, and for damaged files.
+    """
+    named: dict[Path, Path] = {}
+    for folder in folders:
+        named.setdefault(folder.resolve(), folder)
+    return [read_history(folder) for folder in tqdm(named.values(), "Reading runs", leave=False, delay=1)]
 
 
 def read_history(folder: Path) -> History:

@@ -12,11 +12,13 @@ from trained.weights import kept_epochs
 def open_sources(arguments: argparse.Namespace) -> Iterator[Source]:
     """The named weights of the named runs, or of the newest, and published ones, read one after another.
 
-    Raises UserError, before any weights are read, for a folder that is no run, and where `--every` finds no weights.
+    A run that is named twice is opened once. Raises UserError, before any weights are read, for a folder that is no
+    run, and where `--every` finds no weights.
     """
     names_none = not arguments.runs and not arguments.pretrained
-    folders = [find_run(named, needs_weights=True) for named in ([None] if names_none else arguments.runs)]
-    games = [find_game(word) for word in arguments.pretrained]
+    named = [None] if names_none else arguments.runs
+    folders = list(dict.fromkeys(find_run(path, needs_weights=True) for path in named))
+    games = list(dict.fromkeys(find_game(word) for word in arguments.pretrained))
     every = arguments.every
     epochs = [[arguments.epoch] if every is None else kept_epochs(RunFolder(folder), every) for folder in folders]
 

@@ -66,7 +66,7 @@ def find_run(named: Path | None, needs_weights: bool) -> Path:
     runs = [folder for root in roots for folder in _runs_below(root)]
     if not runs:
         raise UserError(
-            f"There is no run in {roots[0]}: train one with ./scripts/quickstart.sh, name one with --run DIR, or play "
+            f"There is no run in {roots[0]}: train one with ./scripts/quickstart.sh, name the folder of one, or take "
             "published weights with --pretrained."
         )
     playable = [run for run in runs if newest_weights(RunFolder(run)) is not None] if needs_weights else runs

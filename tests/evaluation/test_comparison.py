@@ -154,9 +154,9 @@ def test_a_real_run(tmp_path: Path, command: Command) -> None:
     curve = history.curve("collection/test/return_mean")
     assert curve.epochs.tolist() == [0, 2, 4]
     assert curve.hours[0] == 0 < curve.hours[1] < curve.hours[2]
-    code, out, err = command(folder)
+    code, out, err = command(folder, f"{folder}/../{folder.name}")
     assert code == 0, err
-    assert "| pixel_game:Chase-v0 | diamond |" in out
+    assert out.count("| pixel_game:Chase-v0 | diamond |") == 1
 
 
 def test_mistakes(tmp_path: Path, command: Command) -> None:
