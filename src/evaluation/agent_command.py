@@ -57,6 +57,8 @@ def evaluate_agents(arguments: argparse.Namespace, sources: Iterable[Source], wa
                 random[run.game] = play_at_random(source, playing)
             append_record(source.folder, record_of("random", source, playing, random[run.game]))
         whole_games = whole_games and has_human_score(source, playing)
+    if not agents:
+        raise UserError("There are no weights to evaluate any more: the run keeps newer ones instead.")
     published = read_published() if whole_games else {}
     print(markdown(returns_table(agents, random, published, by_epoch=arguments.every is not None)))
     return 0

@@ -1,6 +1,7 @@
 """`python src/evaluate.py` on every kind of run: what it prints, keeps and films."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from algorithms import read_settings
 from data import Actions
 from evaluation import sources
 from evaluation.episodes import Playing, play_at_random
+from evaluation.options import read_arguments
 from evaluation.records import read_records
 from evaluation.statistics import mean_interval, probability_of_improvement
 from files import load_tensors
@@ -216,3 +218,15 @@ def test_the_random_policy_plays_as_another_program_computes(tmp_path: Path) -> 
     expected = pixel_game.mean_random_return(400, seed=5)
     # 4 standard errors of the difference: fails by chance in one of 15,000 choices of the seeds.
     assert abs(returns.mean() - expected) < 4 * returns.std() * (2 / 400) ** 0.5
+
+
+def test_weights_that_a_running_training_removes(
+    shared_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    folder = copy_run(shared_run, tmp_path / "run")
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", str(folder.path), "--every", "1"])
+    found = sources.open_sources(read_arguments())
+    assert next(found).epoch == 1
+    folder.agent_version(3).unlink()
+    assert list(found) == []
+    assert "does not keep the weights of epoch 3 any more" in capfd.readouterr().err
