@@ -26,9 +26,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from algorithms import read_settings
 from algorithms.config import TrainerConfig
-from component import NotFinite
 from envs.trust import check_env
 from errors import UserError
+from finite import NotFinite
 from run.allocator import keep_freed_memory
 from run.config import register_resolvers, require_sections
 from run.device import choose_precision, set_backends

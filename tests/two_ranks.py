@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from algorithms import read_settings
-from component import Component, OptimizerConfig, TrainingConfig
+from component import Component, TrainingConfig
 from data import Batch
 from models.actor_critic import ActorCritic, ActorCriticConfig, Rollout
 from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
 from models.rew_end_model import RewEndModel, RewEndModelConfig
+from optimizers import OptimizerConfig
 from run.folder import RunFolder
 from run.interrupt import Interrupted
 from run.ranks import Ranks
