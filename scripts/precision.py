@@ -32,9 +32,10 @@ from optimizers import OptimizerConfig
 from rl.collector import Collector
 from run.allocator import keep_freed_memory
 from run.compiled import compile_networks
-from run.config import build, load_yaml, register_resolvers
+from run.config import build, register_resolvers
 from run.device import choose_device, set_backends
 from run.ranks import Ranks
+from run.settings import load_yaml
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
