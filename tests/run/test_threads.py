@@ -31,7 +31,7 @@ def test_the_environment_variable_decides(two_threads: None, monkeypatch: pytest
 
 
 def test_an_unknown_word() -> None:
-    with pytest.raises(UserError, match="common[.]threads=many is unknown: use auto or a number"):
+    with pytest.raises(UserError, match=r"common\.threads=many is unknown: use auto or a number"):
         choose_threads("many")
 
 
