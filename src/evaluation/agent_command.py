@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from errors import UserError
 from evaluation.episodes import Playing, Watch, check_playable, has_human_score, play_agent, play_at_random
@@ -74,6 +75,7 @@ def record_of(player: str, source: Source, playing: Playing, results: Results) -
         "num_envs": playing.num_envs,
         "epsilon": playing.epsilon(source) if is_agent else None,
         "precision": str(precision).removeprefix("torch.") if is_agent else None,
+        "threads": torch.get_num_threads(),
     }
     return {
         "player": player,
