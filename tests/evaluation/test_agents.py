@@ -230,3 +230,16 @@ def test_weights_that_a_running_training_removes(
     folder.agent_version(3).unlink()
     assert list(found) == []
     assert "does not keep the weights of epoch 3 any more" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_is_evaluated_by_its_own_copy_of_the_code(shared_run: RunFolder, tmp_path: Path) -> None:
+    """In a process of its own, without the published scores, which are not copied."""
+    folder = tmp_path / "run"
+    shutil.copytree(shared_run.path, folder)
+    command = [sys.executable, folder / "src" / "evaluate.py", "--device", "cpu", "--episodes", "2"]
+    result = runs.run(command, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    agent, random = rows(result.stdout)
+    assert (agent["weights"], random["agent"]) == ("agent_epoch_00003", "random")
+    assert "human normalised" not in agent
