@@ -55,7 +55,7 @@ def read_runs(folders: Sequence[Path], published: Scores) -> dict[str, list[floa
     """The mean returns of the final test episodes of finished runs, by game."""
     found: dict[str, list[float]] = defaultdict(list)
     for history in read_histories(folders):
-        if not history.is_finished:
+        if history.final_return is None:
             raise UserError(f"The run in {history.run.path} is not finished: it has played no final test episodes.")
         if human_normalised(history.run.game, 0.0, published) is None:
             raise UserError(f"There is no human score for {history.run.game}: it is not an Atari 100k game.")

@@ -99,7 +99,7 @@ def _row(
     published: Scores,
     is_group: bool,
 ) -> Row:
-    finals = _known(run.final_return for run in runs)
+    finals = _known(run.latest_return for run in runs)
     returns = [run.evaluated_returns for run in runs if run.evaluated_returns]
     means = [float(np.mean(each)) for each in returns]
     seconds = _known(run.last("time/seconds") for run in runs)

@@ -44,13 +44,19 @@ class History:
 
     @property
     def is_finished(self) -> bool:
-        return self.last("collection/final/return_mean") is not None
+        """Whether no time was left after the last epoch; where no times were logged, whether it played to the end."""
+        left = self.last("time/seconds_left")
+        return self.final_return is not None if left is None else left == 0
 
     @property
     def final_return(self) -> float | None:
-        """The mean return of the final test episodes, or of the last ones, if the run is not finished."""
-        final = self.last("collection/final/return_mean")
-        return self.last("collection/test/return_mean") if final is None else final
+        """The mean return of the final test episodes; None if it has not played them."""
+        return self.last("collection/final/return_mean")
+
+    @property
+    def latest_return(self) -> float | None:
+        """The mean return of the final test episodes, or of the last ones before."""
+        return self.last("collection/test/return_mean") if self.final_return is None else self.final_return
 
     @property
     def evaluated_returns(self) -> list[float]:

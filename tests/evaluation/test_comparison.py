@@ -88,7 +88,7 @@ def test_a_curve_against_steps_and_hours(tmp_path: Path) -> None:
     assert curve.hours.tolist()[:2] == [0, 1]
     assert np.isnan(curve.hours[2])
     assert curve.values.tolist() == [-20, -10, 3]
-    assert (history.is_finished, history.final_return) == (False, 3)
+    assert (history.is_finished, history.final_return, history.latest_return) == (False, None, 3)
     # Logs of earlier versions have no times, and data sets have no steps.
     bare = read_history(write_run(tmp_path / "b", 0, [{"epoch": 1, "collection/test/return_mean": 1.0}]))
     assert np.isnan(bare.curve("collection/test/return_mean").hours).all()
@@ -151,6 +151,7 @@ def test_files_of_a_comparison(tmp_path: Path, command: Command) -> None:
 def test_a_real_run(tmp_path: Path, command: Command) -> None:
     folder = train(tmp_path / "run", "training.model_free=true", game=runs.CHASE).folder.path
     history = read_history(folder)
+    assert history.is_finished
     curve = history.curve("collection/test/return_mean")
     assert curve.epochs.tolist() == [0, 2, 4]
     assert curve.hours[0] == 0 < curve.hours[1] < curve.hours[2]
