@@ -28,7 +28,7 @@ def main() -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.world:
-        return evaluate_worlds(arguments, list(open_sources(arguments)))
+        return evaluate_worlds(arguments, open_sources(arguments))
     return evaluate_agents(arguments, open_sources(arguments), choose_watch(arguments))
 
 

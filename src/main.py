@@ -20,15 +20,16 @@ if __name__ == "__main__":
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 import hydra
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from algorithms import read_settings
 from algorithms.config import TrainerConfig
-from component import NotFinite
 from envs.trust import check_env
 from errors import UserError
+from finite import NotFinite
 from run.allocator import keep_freed_memory
 from run.config import register_resolvers, require_sections
 from run.device import choose_precision, set_backends
@@ -37,6 +38,8 @@ from run.folder import PROJECT, RunFolder
 from run.interrupt import Interrupted, stop_at_once
 from run.lock import alone_in
 from run.ranks import Ranks, number_from_launcher, run_ranks
+from run.settings import read_overrides
+from run.threads import choose_threads
 from trainer import Trainer
 from training.checkpoint import read_state, settle_finished
 from training.schedule import Schedule
@@ -76,7 +79,10 @@ def begin(config: DictConfig) -> None:
 
 
 def complete(config: DictConfig) -> None:
-    """Draw the seed and make paths absolute, in place; raises UserError for settings that cannot be trained with."""
+    """Draw the seed, choose the number of threads and make paths absolute, in place.
+
+    Raises UserError for settings that cannot be trained with.
+    """
     require_sections(config, "common", "initialization", "static_dataset")
     if config.common.seed is None:
         config.common.seed = secrets.randbelow(2**31)
@@ -86,6 +92,7 @@ def complete(config: DictConfig) -> None:
             config[section][key] = str(Path(os.path.expanduser(config[section][key])).resolve())
     _, typed = read_settings(config)
     typed.check()
+    config.common.threads = choose_threads(typed.common.threads)
 
 
 def new_folder() -> Path:
@@ -131,7 +138,7 @@ def change(config: DictConfig, overrides: list[str]) -> DictConfig:
             raise UserError(f"{word} is not NAME=VALUE: one run is resumed at a time, and its folder comes first.")
     require_sections(config, "common")
     OmegaConf.set_struct(config, True)
-    changed = OmegaConf.merge(config, OmegaConf.from_dotlist(overrides))
+    changed = OmegaConf.merge(config, read_overrides(overrides))
     require_sections(changed, "common")
     before, after = [OmegaConf.select(each, "common.seed") for each in (config, changed)]
     if before != after:
@@ -160,13 +167,15 @@ def launch(config: DictConfig, path: Path, is_new: bool) -> int:
 def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
     """Train on one rank, possibly in a process of its own; returns the exit code.
 
-    All ranks use the folder and the seed of rank 0.
+    All ranks use the folder, the seed and the number of threads of rank 0.
     """
     register_resolvers()
-    path, config.common.seed = ranks.broadcast((path, config.common.seed))
+    path, config.common = ranks.broadcast((path, config.common))
     if ranks.device.type == "cpu":
         keep_freed_memory()
     definition, typed = read_settings(config)
+    threads = choose_threads(typed.common.threads)
+    torch.set_num_threads(threads)
     set_backends(ranks.device, choose_precision(typed.training.precision, ranks.device))
     folder, is_over = RunFolder(path.resolve()), contextlib.ExitStack()
 
@@ -175,7 +184,7 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
         if is_new:
             RunFolder.create(path, config)
         verb = "Run" if is_new else "Resuming"
-        print(f"{verb}: {folder.path} (device {ranks.device}, seed {typed.common.seed})", flush=True)
+        print(f"{verb}: {folder.path} (device {ranks.device}, seed {typed.common.seed}, threads {threads})", flush=True)
 
     try:
         with is_over:

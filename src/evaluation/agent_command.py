@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from errors import UserError
 from evaluation.episodes import Playing, Watch, check_playable, has_human_score, play_agent, play_at_random
@@ -57,6 +58,8 @@ def evaluate_agents(arguments: argparse.Namespace, sources: Iterable[Source], wa
                 random[run.game] = play_at_random(source, playing)
             append_record(source.folder, record_of("random", source, playing, random[run.game]))
         whole_games = whole_games and has_human_score(source, playing)
+    if not agents:
+        raise UserError("There are no weights to evaluate any more: the run keeps newer ones instead.")
     published = read_published() if whole_games else {}
     print(markdown(returns_table(agents, random, published, by_epoch=arguments.every is not None)))
     return 0
@@ -72,6 +75,7 @@ def record_of(player: str, source: Source, playing: Playing, results: Results) -
         "num_envs": playing.num_envs,
         "epsilon": playing.epsilon(source) if is_agent else None,
         "precision": str(precision).removeprefix("torch.") if is_agent else None,
+        "threads": torch.get_num_threads(),
     }
     return {
         "player": player,

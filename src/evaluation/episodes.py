@@ -89,8 +89,9 @@ def play_episodes(collector: Collector, playing: Playing, title: str, watch: Wat
     if watch is not None:
         watch(collector, title)
     done = len(collector.returns)
-    with tqdm(desc=title, total=playing.episodes, initial=done, unit="episode", leave=False, delay=1) as bar:
+    with tqdm(desc=title, total=playing.episodes, initial=done, unit="episode", leave=False, disable=None) as bar:
         for num_played in collector.rest():
+            bar.set_postfix_str(f"{collector.num_steps} steps", refresh=False)
             bar.update(num_played - bar.n)
     return collector.results
 

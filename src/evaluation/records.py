@@ -28,9 +28,11 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     """The evaluations of a run, oldest first; raises UserError for a damaged file."""
     records = load_json_lines(folder / NAME)
     for number, record in enumerate(records, start=1):
-        returns = record.get("returns")
+        returns, settings = record.get("returns"), record.get("settings", {})
         if not isinstance(returns, list) or not all(isinstance(value, int | float | None) for value in returns):
             raise UserError(f"{folder / NAME} is damaged: line {number} has no list of returns.")
+        if not isinstance(settings, dict):
+            raise UserError(f"{folder / NAME} is damaged: the settings in line {number} are {settings!r}.")
     return records
 
 

@@ -1,6 +1,6 @@
 """Statistics of scores: bootstrap intervals, probability of improvement, and aggregates over games."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,12 +14,15 @@ Interval = tuple[float, float]
 def mean_interval(values: ArrayLike) -> Interval | None:
     """95% percentile bootstrap interval of the mean; None for fewer than two values.
 
-    Equal values give the same interval at every call.
+    The same values give the same interval at every call.
     """
-    sample = np.asarray(values, np.float64)
-    if len(sample) < 2:
-        return None
-    return _limits((sample,), np.mean)
+    limits = mean_intervals(np.asarray(values, np.float64)[:, None])
+    return None if limits is None else (float(limits[0][0]), float(limits[1][0]))
+
+
+def mean_intervals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same for each column of values (n, k): lower and upper limits (k); None for fewer than two rows."""
+    return _limits((values,), np.mean) if len(values) > 1 else None
 
 
 def probability_of_improvement(values: ArrayLike, over: ArrayLike) -> float:
@@ -45,10 +48,13 @@ def interquartile_mean_interval(games: Mapping[str, Sequence[float]]) -> Interva
         alone = np.broadcast_to(single, (*resampled[0].shape[:-1], len(single)))
         return trim_mean(np.concatenate((*resampled, alone), axis=-1), 0.25, axis=axis)
 
-    return _limits(several, pooled) if several else None
+    if not several:
+        return None
+    low, high = _limits(several, pooled)
+    return float(low), float(high)
 
 
-def _limits(samples: Sequence[np.ndarray], statistic: object) -> Interval:
+def _limits(samples: Sequence[np.ndarray], statistic: Callable[..., np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     found = bootstrap(
         samples,
         statistic,
@@ -58,5 +64,5 @@ def _limits(samples: Sequence[np.ndarray], statistic: object) -> Interval:
         vectorized=True,
         batch=500,
         rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    )
+    return found.confidence_interval.low, found.confidence_interval.high

@@ -1,4 +1,4 @@
-"""Protocols of policies and environments."""
+"""Protocols of policies and environments, and policies without networks of their own."""
 
 from typing import Any, Protocol, runtime_checkable
 

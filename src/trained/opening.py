@@ -41,10 +41,13 @@ def open_agent(
 
 
 def find_spaces(source: Source) -> Spaces:
-    """The agent's frames and actions: their number is read from its weights, their kind from the game or the data."""
+    """The agent's frames and actions: their number is read from its weights, their kind from the game or the data.
+
+    Runs that collect their own data have numbered actions. Their data is not read: it may be changing.
+    """
     count, env = source.definition.count_actions(source.weights), source.config.env.train
     kind = "numbered" if action_layout(env) is None else "multi-hot"
-    dataset = next(filter(None, map(Dataset.open_if_any, sorted(source.datasets))), None)
-    if kind == "numbered" and dataset is not None:
-        kind = Actions.of(dataset.load_episode(0).act).kind
+    if kind == "numbered" and source.config.static_dataset.path is not None:
+        dataset = next(filter(None, map(Dataset.open_if_any, sorted(source.datasets))), None)
+        kind = kind if dataset is None else Actions.of(dataset.load_episode(0).act).kind
     return Spaces(frame_shape(env), Actions(kind, count))

@@ -108,12 +108,13 @@ class Runners:
             return
         if not progress.phase_has_begun:
             self._alone(self._begin_collection)
-        before = progress.steps
+        before, updates_before = progress.steps, [each.num_updates_in_phase for each in components]
         with (
             contextlib.ExitStack() as stack,
             self.report.timed("Interleaving") as units,
             self.report.bar("Interleaving", progress, total, before) as bar,
         ):
+            counts = [stack.enter_context(self.report.timed(each.name)) for each in components]
             for each in components:
                 stack.enter_context(each.at_work())
             show = LossInBar(bar, components[0])
@@ -129,6 +130,8 @@ class Runners:
                     break
                 self.stops.between_steps()
             units.append(progress.steps - before)
+            for each, count, start in zip(components, counts, updates_before, strict=True):
+                count.append(each.num_updates_in_phase - start)
         for each in components:
             self._end_updates(each)
         self._alone(self._end_collection)
@@ -211,7 +214,7 @@ class Runners:
 
     def _has_seen(self, wanted: int) -> bool:
         """Whether `wanted` rewards have been seen whose sign is not the most common one."""
-        counts = self.data.train.dataset.counter_rew + self.collect_train.unstored_rewards()
+        counts = self.data.train.dataset.info.counter_rew + self.collect_train.unstored_rewards()
         return counts.total() - max(counts.values(), default=0) >= wanted
 
     def _take(self, steps: Iterator[int], collector: Collector, words: str, total: int, done: int) -> None:
