@@ -23,17 +23,19 @@ from tqdm import tqdm
 
 from agent import AgentConfig
 from algorithms.diamond.policy import ActorCriticPolicy
-from component import Component, Metrics, OptimizerConfig, TrainingConfig
+from component import Component, Metrics, TrainingConfig
 from data import Batch, Replay, draw_segments
 from envs import AtariConfig, make_env
 from models.actor_critic import ActorCritic, ActorCriticConfig
 from models.diffusion import Denoiser, DenoiserConfig
+from optimizers import OptimizerConfig
 from rl.collector import Collector
 from run.allocator import keep_freed_memory
 from run.compiled import compile_networks
-from run.config import build, load_yaml, register_resolvers
+from run.config import build, register_resolvers
 from run.device import choose_device, set_backends
 from run.ranks import Ranks
+from run.settings import load_yaml
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

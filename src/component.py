@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from data import Draws
 from errors import UserError
+from finite import FiniteGuard, NotFinite
 from models.metrics import MetricAverages, Metrics
-from ranges import Above, Count, Positive, Weight, Whole
+from ranges import Above, Count, Whole
 from run.device import autocast
 from run.ranks import Ranks
 
@@ -41,25 +42,6 @@ class TrainingConfig:
         if epoch <= self.start_after_epochs:
             return 0
         return self.steps_first_epoch if epoch == self.start_after_epochs + 1 else self.steps_per_epoch
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW. Weight decay applies to the weights of linear, convolutional and recurrent layers only."""
-
-    lr: Positive
-    weight_decay: Weight
-    eps: Annotated[float, Above(0, 1)] = 1e-8
-
-    def make(self, module: nn.Module) -> Optimizer:
-        return AdamW(decay_groups(module, self.weight_decay), lr=self.lr, eps=self.eps, fused=True)
-
-
-class NotFinite(Exception):
-    """Raised when a loss, gradients or weights are infinite or not a number."""
-
-    def __init__(self, what: str, component: str, when: str) -> None:
-        super().__init__(f"The {what} of the {component} {'is' if what.endswith('loss') else 'are'} not finite {when}.")
 
 
 class Component:
@@ -108,9 +90,7 @@ class Component:
         self._optimizer = make_optimizer(module)
         warmup = max(1, training.lr_warmup_steps)
         self._schedule = LambdaLR(self._optimizer, lr_factor or (lambda update: min(1.0, (update + 1) / warmup)))
-        # The first update with a loss, and with gradients, that are not finite; 0 if there was none.
-        self._first_bad_loss = torch.zeros((), dtype=torch.int64, device=self.device)
-        self._first_bad_gradients = self._first_bad_loss.clone()
+        self._guard = FiniteGuard(name, self.device)
         self._is_alone = ranks.world_size == 1
         self._forward = self.module
         if self.home == self.device:
@@ -137,7 +117,7 @@ class Component:
         """One step of the optimizer, without waiting for the device.
 
         From the first loss or gradients that are not finite, the weights are left as they are: `check_finite` raises
-        NotFinite at the next reading. An optimizer that cannot skip a step on the device waits for it here.
+        NotFinite at the next reading.
         """
         if self._before_phase is not None and self.num_updates_in_phase == 0:
             self._before_phase()
@@ -149,43 +129,27 @@ class Component:
             with self._sharing_gradients(index + 1 == self.training.grad_acc_steps):
                 with autocast(self.device, self.precision):
                     loss, metrics, *rest = self._forward(batch)
-                is_finite = loss.detach().isfinite()
-                self._first_bad_loss = self._first(self._first_bad_loss, ~is_finite)
-                # A loss that is not finite spoils the gradients on every rank, so that all of them stop.
-                (loss * torch.where(is_finite, 1.0, torch.nan) / self.training.grad_acc_steps).backward()
+                (self._guard.see_loss(loss, self.num_updates + 1) / self.training.grad_acc_steps).backward()
             self._averages.add({**metrics_of_batch, **metrics})
             if self._after_update is not None:
                 batches.append((batch, *rest))
-        self._clip_and_check()
-        self._step()
+        self._guard.see_gradients(self._clip(), self.num_updates + 1)
+        self._guard.step(self._optimizer)
         self._schedule.step()
         self.num_updates += 1
         self.num_updates_in_phase += 1
         if self._after_update is not None:
             self._after_update(batches)
 
-    def _clip_and_check(self) -> None:
-        """Clip the gradients, and note whether they are finite."""
+    def _clip(self) -> Tensor:
+        """Clip the gradients; returns their norm afterwards."""
         parameters, limit = list(self.module.parameters()), self.training.max_grad_norm
         norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
-        if limit is not None:
-            nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-            self._averages.add({"grad_norm_before_clip": norm})
-        clipped = norm if limit is None else norm * (limit / (norm + 1e-6))
-        self._first_bad_gradients = self._first(self._first_bad_gradients, ~clipped.isfinite())
-
-    def _step(self) -> None:
-        """Step the optimizer, unless some gradients were not finite."""
-        if getattr(self._optimizer, "_step_supports_amp_scaling", False):
-            # As `torch.amp.GradScaler` does: the fused kernels read on the device whether to leave out the step.
-            self._optimizer.found_inf = (self._first_bad_gradients > 0).float()
-        else:
-            self._check_gradients()
-        self._optimizer.step()
-
-    def _first(self, known: Tensor, is_bad: Tensor) -> Tensor:
-        """The number of the current update, if it is the first bad one."""
-        return torch.where((known == 0) & is_bad, self.num_updates + 1, known)
+        if limit is None:
+            return norm
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        self._averages.add({"grad_norm_before_clip": norm})
+        return norm * (limit / (norm + 1e-6))
 
     def _move_to(self, device: torch.device, trains: bool) -> None:
         self._optimizer.zero_grad()
@@ -218,16 +182,8 @@ class Component:
 
         Weights count as infinite if the sum of their squares is: nothing can be computed with them.
         """
-        self._check_gradients()
-        weights = [each.detach() for each in self.module.parameters()]
-        if not bool(nn.utils.get_total_norm(weights).isfinite()):
-            raise NotFinite("weights", self.name, f"after its update {self.num_updates}")
-
-    def _check_gradients(self) -> None:
-        bad_loss, bad_gradients = torch.stack((self._first_bad_loss, self._first_bad_gradients)).tolist()
-        if bad_loss or bad_gradients:
-            what = "loss" if bad_loss else "gradients"
-            raise NotFinite(what, self.name, f"at its update {bad_loss or bad_gradients}")
+        self._guard.check()
+        self._guard.check_weights(self.module, self.num_updates)
 
     def finish_phase(self) -> dict[str, float]:
         """Return the averages of this phase's metrics, and reset them for the next phase."""
@@ -277,19 +233,3 @@ def share_of_batch(name: str, training: TrainingConfig, ranks: Ranks) -> int:
         setting = f"{name}.training.batch_size={training.batch_size}"
         raise UserError(f"{setting} cannot be shared equally by {ranks.world_size} processes.")
     return training.batch_size // ranks.world_size
-
-
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two parameter groups: weights of linear, convolutional and recurrent layers, with weight decay; all others."""
-    decayed = {
-        id(parameter)
-        for layer in module.modules()
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.LSTM | nn.LSTMCell)
-        for name, parameter in layer.named_parameters(recurse=False)
-        if name.startswith("weight")
-    }
-    parameters = list(module.parameters())
-    return [
-        {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
-    ]

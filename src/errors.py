@@ -17,3 +17,8 @@ def near_matches(word: str, known: Iterable[str]) -> str:
     by_lower = {name.lower(): name for name in known}
     near = [by_lower[match] for match in difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)]
     return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error on one line."""
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

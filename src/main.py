@@ -26,9 +26,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from algorithms import read_settings
 from algorithms.config import TrainerConfig
-from component import NotFinite
 from envs.trust import check_env
 from errors import UserError
+from finite import NotFinite
 from run.allocator import keep_freed_memory
 from run.config import register_resolvers, require_sections
 from run.device import choose_precision, set_backends
@@ -37,6 +37,7 @@ from run.folder import PROJECT, RunFolder
 from run.interrupt import Interrupted, stop_at_once
 from run.lock import alone_in
 from run.ranks import Ranks, number_from_launcher, run_ranks
+from run.settings import read_overrides
 from trainer import Trainer
 from training.checkpoint import read_state, settle_finished
 from training.schedule import Schedule
@@ -131,7 +132,7 @@ def change(config: DictConfig, overrides: list[str]) -> DictConfig:
             raise UserError(f"{word} is not NAME=VALUE: one run is resumed at a time, and its folder comes first.")
     require_sections(config, "common")
     OmegaConf.set_struct(config, True)
-    changed = OmegaConf.merge(config, OmegaConf.from_dotlist(overrides))
+    changed = OmegaConf.merge(config, read_overrides(overrides))
     require_sections(changed, "common")
     before, after = [OmegaConf.select(each, "common.seed") for each in (config, changed)]
     if before != after:

@@ -20,7 +20,7 @@ from conftest import PROJECT
 from run.folder import RunFolder
 from run.ranks import spawn_ranks
 from training_helpers import compose
-from two_ranks import accumulate_gradients, compare_gradients, train, update_a_moved_component
+from two_ranks import accumulate_gradients, compare_gradients, fail_alone, train, update_a_moved_component
 
 pytestmark = pytest.mark.slow
 TWO_CPUS = [torch.device("cpu")] * 2
@@ -51,6 +51,11 @@ def test_gradients_are_exchanged_once_in_an_update(tmp_path: Path) -> None:
     for exchanges, seen, wrappers in json.loads((tmp_path / "seen.json").read_text()):
         assert (exchanges, wrappers) == (1, 0)
         assert seen == pytest.approx(slope, rel=1e-5)
+
+
+def test_an_error_on_the_first_rank_alone_ends_all(tmp_path: Path) -> None:
+    assert spawn_ranks(TWO_CPUS, functools.partial(fail_alone, tmp_path / "code")) == 2
+    assert (tmp_path / "code").read_text() == "2"
 
 
 def test_both_ranks_end_with_the_same_weights_and_data(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ from models.diffusion import (
 from models.rew_end_model import RewEndModelConfig
 from rl.returns import lambda_returns
 from rl.rollout import Rollouts
-from run.config import build, load_yaml
+from run.config import build
+from run.settings import load_yaml
 
 ABSOLUTE = 1e-4
 GREY_LEVEL = 2 / 255

@@ -14,15 +14,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from algorithms import read_settings
-from component import Component, OptimizerConfig, TrainingConfig
+from component import Component, TrainingConfig
 from data import Batch
+from errors import UserError
 from models.actor_critic import ActorCritic, ActorCriticConfig, Rollout
 from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
 from models.rew_end_model import RewEndModel, RewEndModelConfig
+from optimizers import OptimizerConfig
 from run.folder import RunFolder
 from run.interrupt import Interrupted
 from run.ranks import Ranks
 from trainer import Trainer
+from training.stops import Stops
 
 SIZE, B = 8, 6
 
@@ -152,6 +155,20 @@ def gather_tensors(path: Path, ranks: Ranks) -> int:
     if ranks.is_first:
         tensors = [tensor for each in everyone for tensor in (each["own"], *each["more"])]
         path.write_text(json.dumps([(tensor.device.type, float(tensor)) for tensor in tensors]))
+    return 0
+
+
+def fail_alone(path: Path, ranks: Ranks) -> int:
+    """Let the first rank fail in work that it does alone; the other one writes the code that it leaves with."""
+
+    def work() -> None:
+        raise UserError("The disk is full.")
+
+    try:
+        Stops(ranks, minutes=60, checkpoint=lambda: None).alone(work)
+    except SystemExit as leaving:
+        path.write_text(str(leaving.code))
+        raise
     return 0
 
 

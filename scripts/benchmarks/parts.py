@@ -8,9 +8,10 @@ import torch
 
 from benchmarks.timing import Result, Work, compare
 from benchmarks.ways import CONDITIONING, NUM_ACTIONS, Bench, Way
-from component import Component, OptimizerConfig, TrainingConfig
+from component import Component, TrainingConfig
 from envs import WorldModelEnv, WorldModelEnvConfig
 from models.metrics import Metrics
+from optimizers import OptimizerConfig
 from rl.rollout import Rollouts
 from run.device import autocast
 from run.ranks import Ranks

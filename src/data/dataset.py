@@ -2,15 +2,13 @@
 
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data.checked import check_episodes, require_inside
 from data.episode import Episode
+from data.info import Info
 from data.spaces import Spaces
 from errors import UserError
 from files import load_tensors, require_plain_file, save_tensors
@@ -46,12 +44,9 @@ class Dataset:
         self._written_to = self.directory
 
     def _forget(self) -> None:
-        self.is_static = False
-        self._unwritten: dict[int, list[Episode]] = {}
+        self.info = Info()
         self.spaces: Spaces | None = None
-        self.lengths: list[int] = []
-        self.counter_rew: Counter[float] = Counter()
-        self.counter_end: Counter[int] = Counter()
+        self._unwritten: dict[int, list[Episode]] = {}
 
     @classmethod
     def open(cls, directory: Path) -> "Dataset":
@@ -94,12 +89,17 @@ class Dataset:
         return self._written_to / "info.pt"
 
     @property
+    def lengths(self) -> list[int]:
+        """The number of steps of each episode."""
+        return self.info.lengths
+
+    @property
     def num_episodes(self) -> int:
-        return len(self.lengths)
+        return len(self.info.lengths)
 
     @property
     def num_steps(self) -> int:
-        return sum(self.lengths)
+        return self.info.num_steps
 
     def episode_path(self, episode_id: int) -> Path:
         """The path `<hundreds>/<tens>/<ones>/<id>.pt`, which keeps folders small."""
@@ -124,9 +124,9 @@ class Dataset:
 
     def add_episode(self, episode: Episode, episode_id: int | None = None) -> int:
         """Add a new episode, or further steps of the unfinished episode `episode_id`; returns the episode's id."""
-        if self.is_static:
+        if self.info.is_static:
             raise ValueError(f"the data set in {self.directory} is static: nothing can be added to it")
-        episode_id = self._count(episode, episode_id)
+        episode_id = self.info.count(episode, episode_id)
         self._unwritten.setdefault(episode_id, []).append(episode)
         if episode.is_over:
             self._write(episode_id)
@@ -144,16 +144,7 @@ class Dataset:
 
     def _count_files(self) -> None:
         while os.path.lexists(path := self.episode_path(self.num_episodes)):
-            self._count(Episode.load(path))
-
-    def _count(self, episode: Episode, episode_id: int | None = None) -> int:
-        if episode_id is None:
-            episode_id = self.num_episodes
-            self.lengths.append(0)
-        self.lengths[episode_id] += len(episode)
-        self.counter_rew.update(episode.rew.sign().tolist())
-        self.counter_end.update(episode.end.tolist())
-        return episode_id
+            self.info.count(Episode.load(path), None)
 
     def clear(self) -> None:
         """Remove every episode."""
@@ -186,35 +177,12 @@ class Dataset:
         self._remove_folders_beside()
 
     def state_dict(self) -> dict[str, Any]:
-        """The content of `info.pt`, with the published names and types."""
-        lengths = np.array(self.lengths, dtype=np.int64)
-        return {
-            "is_static": self.is_static,
-            "num_steps": self.num_steps,
-            "lengths": lengths,
-            "num_episodes": self.num_episodes,
-            "counter_rew": Counter(self.counter_rew),
-            "counter_end": Counter(self.counter_end),
-            "start_idx": np.concatenate((np.zeros(min(1, len(lengths)), np.int64), lengths.cumsum()[:-1])),
-        }
+        """The content of `info.pt`."""
+        return self.info.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the content of an `info.pt`; raises UserError, and changes nothing, if it is not one."""
-        try:
-            lengths = _whole_numbers(state["lengths"])
-            counters = [_counter(state[name]) for name in ("counter_rew", "counter_end")]
-            is_static = bool(state["is_static"])
-            counted = {"num_steps": sum(lengths), "num_episodes": len(lengths)}
-            named = {name: int(state.get(name, count)) for name, count in counted.items()}
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError):
-            raise UserError(f"{self.info_path} is not the info.pt of a data set.") from None
-        for name, count in counted.items():
-            if named[name] != count:
-                raise UserError(f"{self.info_path} has {name}={named[name]}, but its lengths make {count}.")
-        if min(lengths, default=1) < 1:
-            raise UserError(f"{self.info_path} counts {min(lengths)} steps in episode {lengths.index(min(lengths))}.")
-        self.is_static, self.lengths = is_static, lengths
-        self.counter_rew, self.counter_end = counters
+        self.info = Info.of(state, self.info_path)
 
     def rewind(self, state: dict[str, Any], generation: int = 0) -> None:
         """Go back to an earlier state: remove later episodes and rewrite `info.pt`.
@@ -242,21 +210,6 @@ class Dataset:
         for path in sorted(self.directory.glob("[0-9]*/*/*/*")):
             if path not in kept:
                 path.unlink()
-
-
-def _whole_numbers(values: Any) -> list[int]:
-    """Numbers in a list, an array or a tensor; raises ValueError if one of them is not whole."""
-    array = np.asarray(values)
-    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-        raise ValueError("not whole numbers")
-    return [int(number) for number in array]
-
-
-def _counter(values: Any) -> Counter:
-    """A count of values; raises ValueError if it is anything else."""
-    if not isinstance(values, dict) or not all(isinstance(count, int) for count in values.values()):
-        raise ValueError("not a count")
-    return Counter(values)
 
 
 _BESIDE = ".generation-"

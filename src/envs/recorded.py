@@ -6,8 +6,9 @@ from omegaconf import OmegaConf
 
 from envs.config import RecordedGameConfig
 from errors import UserError, near_matches
-from run.config import build, load_yaml
+from run.config import build
 from run.folder import PROJECT
+from run.settings import load_yaml
 
 
 def load_recorded_game(name: str) -> RecordedGameConfig:

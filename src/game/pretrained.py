@@ -13,8 +13,8 @@ from envs import AtariConfig, EnvConfig
 from envs.recorded import load_recorded_game
 from errors import UserError, near_matches
 from game.source import Source, complete, make_source, override
-from run.config import load_yaml
 from run.folder import PROJECT
+from run.settings import load_yaml
 
 REPOSITORY = "eloialonso/diamond"
 GAMES = [

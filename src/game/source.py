@@ -19,6 +19,7 @@ from envs import AtariConfig
 from errors import UserError, near_matches
 from files import load_json
 from run.folder import PROJECT, RunFolder
+from run.settings import read_overrides
 
 AGENT_JSON = "agent_config.json"
 
@@ -123,7 +124,7 @@ def override(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     config = config.copy()
     if group:
         config.world_model_env = _imagination(group[-1].partition("=")[2])
-    return OmegaConf.merge(config, OmegaConf.from_dotlist(single))
+    return OmegaConf.merge(config, read_overrides(single))
 
 
 def load_config(folder: Path) -> DictConfig:
@@ -169,7 +170,8 @@ def list_datasets(folder: Path, config: DictConfig) -> list[Path]:
     """The data sets in a run, and the static data set that it was trained on."""
     own = RunFolder(folder).dataset("")
     static = OmegaConf.select(config, "static_dataset.path")
-    return [*(own.iterdir() if own.is_dir() else ()), *(() if static is None else find_splits(Path(str(static))))]
+    there = filter(Path.is_dir, own.iterdir()) if own.is_dir() else ()
+    return [*there, *(() if static is None else find_splits(Path(str(static))))]
 
 
 def _imagination(name: str) -> DictConfig:

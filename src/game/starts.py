@@ -17,6 +17,7 @@ from game.source import Source
 from rl.collector import Collector
 from rl.policy import Policy
 from run.folder import RunFolder
+from run.lock import turn_in
 
 NUM_COLLECTED_STEPS = 1000
 
@@ -92,8 +93,12 @@ def open_starts(
             return DatasetStarts(dataset, device, seed, full)
     if policy is None:
         raise UserError(f"{source.folder} has nowhere to start: no data set of {length} steps, and no spawn folder.")
-    dataset = Dataset(RunFolder(source.folder).dataset(name))
-    _collect(source, policy, dataset, device, seed, precision)
+    folder = RunFolder(source.folder)
+    # Another player of this run may be collecting the same steps.
+    with turn_in(folder.dataset("")):
+        dataset = Dataset.open_if_any(folder.dataset(name)) or Dataset(folder.dataset(name))
+        if max(dataset.lengths, default=0) < length:
+            _collect(source, policy, dataset, device, seed, precision)
     return DatasetStarts(dataset, device, seed)
 
 

@@ -107,7 +107,7 @@ def finish_datasets(low_res: Path, num_episodes: dict[str, int]) -> dict[str, in
         (directory / "info.pt").unlink(missing_ok=True)
         dataset = Dataset.open_if_any(directory)
         if dataset is not None:
-            dataset.is_static = True
+            dataset.info.is_static = True
             dataset.save_info()
     return num_episodes
 

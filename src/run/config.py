@@ -2,71 +2,23 @@
 
 import ast
 import functools
-import io
 import operator
 from dataclasses import MISSING, fields, is_dataclass
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from errors import UserError, near_matches
-from files import load_text
+from errors import UserError, near_matches, one_line
 from ranges import BadSetting, in_yaml
 
 Config = TypeVar("Config")
-
-LARGEST_SETTINGS = 10_000
-"""The largest number of values in a file of settings."""
-DEEPEST_SETTINGS = 100
 
 
 def register_resolvers() -> None:
     """Register `${eval:'1 + 2'}` for YAML: arithmetic on numbers, and `float("inf")`, nothing else."""
     OmegaConf.register_new_resolver("eval", evaluate_arithmetic, replace=True)
-
-
-def load_yaml(path: Path) -> DictConfig:
-    """Read a YAML file of settings; raises UserError if it is not one."""
-    text = load_text(path)
-    try:
-        if _expanded_size(text) > LARGEST_SETTINGS:
-            raise ValueError(f"its aliases stand for more than {LARGEST_SETTINGS} values")
-        config = OmegaConf.load(io.StringIO(text))
-    # OmegaConf and the parser fail in many ways on what is not a file of settings.
-    except Exception as error:
-        raise UserError(f"{path} is not a file of settings: {one_line(error)}.") from None
-    if not isinstance(config, DictConfig):
-        raise UserError(f"{path} is not a file of settings: it holds no mapping of names to values.")
-    return config
-
-
-def _expanded_size(text: str) -> int:
-    """The number of values in a YAML text after each alias is replaced by what it stands for.
-
-    A few lines of aliases of aliases can stand for billions of values.
-    """
-    sizes: dict[str, int] = {}
-    parents: list[tuple[str | None, int]] = []
-    size = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            if len(parents) == DEEPEST_SETTINGS:
-                raise ValueError(f"it is nested more than {DEEPEST_SETTINGS} deep")
-            parents.append((event.anchor, size))
-            size = 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            (anchor, before), own = parents.pop(), size
-            sizes[anchor], size = own, before + own
-        elif isinstance(event, yaml.ScalarEvent):
-            sizes[event.anchor], size = 1, size + 1
-        elif isinstance(event, yaml.AliasEvent):
-            # An alias inside what it stands for has no end.
-            size += sizes.get(event.anchor, LARGEST_SETTINGS + 1)
-    return size
 
 
 def require_sections(config: DictConfig, *names: str) -> None:
@@ -212,8 +164,3 @@ _OPERATORS = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
 }
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error on one line."""
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

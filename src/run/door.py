@@ -8,9 +8,8 @@ from pathlib import Path
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from errors import UserError
+from errors import UserError, one_line
 from files import raise_if_disk_full
-from run.config import one_line
 
 
 def explain(work: Callable[[], int], when_interrupted: str) -> int:

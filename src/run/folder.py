@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from errors import UserError
 from files import write_text_atomically
-from run.config import load_yaml
+from run.settings import load_yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 

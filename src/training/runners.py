@@ -212,7 +212,7 @@ class Runners:
 
     def _has_seen(self, wanted: int) -> bool:
         """Whether `wanted` rewards have been seen whose sign is not the most common one."""
-        counts = self.data.train.dataset.counter_rew + self.collect_train.unstored_rewards()
+        counts = self.data.train.dataset.info.counter_rew + self.collect_train.unstored_rewards()
         return counts.total() - max(counts.values(), default=0) >= wanted
 
     def _step_until(

@@ -3,12 +3,16 @@
 import time
 from collections.abc import Callable
 
+from errors import UserError
 from run.compiled import uncompiled
 from run.interrupt import Interrupted
 from run.ranks import Ranks
 
 CONTINUE, CHECKPOINT, STOP = 0, 1, 2
-"""Orders, of which the largest of all ranks counts. To stop because of signal n is STOP + n."""
+"""Orders, of which the largest of all ranks counts. To stop because of signal n is STOP + n.
+
+The first rank sends a negative order when its work alone ended in an error: to leave with the exit code -order.
+"""
 
 
 class Stops:
@@ -40,11 +44,20 @@ class Stops:
         self._obey(order)
 
     def alone(self, work: Callable[[], None]) -> None:
-        """Call `work` on the first rank, without compilation; meanwhile the others take part in its checkpoints."""
+        """Call `work` on the first rank, without compilation; meanwhile the others take part in its checkpoints.
+
+        If `work` raises an error, the others leave with SystemExit: the first rank says why.
+        """
         if self._ranks.is_first:
             self._acts_alone = True
-            with uncompiled():
-                work()
+            try:
+                with uncompiled():
+                    work()
+            except Interrupted:
+                raise
+            except BaseException as error:
+                self._ranks.broadcast(-2 if isinstance(error, UserError) else -1)
+                raise
             self._acts_alone = False
             self._ranks.broadcast(CONTINUE)
         else:
@@ -52,6 +65,8 @@ class Stops:
                 self._obey(order)
 
     def _obey(self, order: int) -> None:
+        if order < 0:
+            raise SystemExit(-order)
         if order != CONTINUE:
             self.checkpoint()
         if order >= STOP:

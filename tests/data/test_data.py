@@ -81,7 +81,7 @@ def test_dataset_layout_and_round_trip(tmp_path: Path) -> None:
     assert (tmp_path / "train" / "000" / "10" / "0" / "10.pt").is_file()
     again = Dataset.open(tmp_path / "train")
     assert again.lengths == list(range(1, 13))
-    assert (again.counter_rew, again.counter_end) == (dataset.counter_rew, dataset.counter_end)
+    assert (again.info.counter_rew, again.info.counter_end) == (dataset.info.counter_rew, dataset.info.counter_end)
     for ours, theirs in zip(again.episodes(), episodes, strict=True):
         assert_same(ours, theirs)
     assert load_tensors(dataset.info_path)["start_idx"].tolist() == np.cumsum([0, *range(1, 12)]).tolist()
@@ -103,7 +103,7 @@ def test_unfinished_episode_is_extended(tmp_path: Path) -> None:
     dataset.add_episode(second, episode_id)
     assert dataset.lengths == [7, 2]
     assert_same(dataset.load_episode(0), Episode.joined([first, second]))
-    assert sum(dataset.counter_end.values()) == 9
+    assert sum(dataset.info.counter_end.values()) == 9
 
 
 def test_rewind_removes_later_steps(tmp_path: Path) -> None:

@@ -29,9 +29,10 @@ from errors import UserError
 from files import load_array, load_json, load_tensors, save_tensors
 from game.build import PlayConfig, build_play_env
 from game.source import load_config, load_source
-from run.config import load_yaml, register_resolvers
+from run.config import register_resolvers
 from run.folder import RunFolder
 from run.ranks import Ranks
+from run.settings import load_yaml
 from trainer import Trainer
 from training.checkpoint import read_state
 from training_helpers import CPU, compose, make_trainer, train
@@ -347,6 +348,17 @@ def test_an_alias_bomb(tmp_path: Path) -> None:
             load_yaml(path)
     path.write_text("a: &a {b: 1}\nc: *a\n")
     assert load_yaml(path) == {"a": {"b": 1}, "c": {"b": 1}}
+
+
+def test_a_reference_bomb(tmp_path: Path) -> None:
+    texts = ["a0: xxxxxxxxxx"] + [f"a{n}: ${{a{n - 1}}}${{a{n - 1}}}" for n in range(1, 40)]
+    sections = ["a0: {x: 1}"] + [f"a{n}: {{x: '${{a{n - 1}}}', y: '${{a{n - 1}}}'}}" for n in range(1, 40)]
+    for lines, words in ((texts, "could repeat a text"), (sections, "stand for more than")):
+        path = place(tmp_path, "settings", "\n".join(lines).encode())
+        with pytest.raises(UserError, match=f"its references {words}"):
+            load_yaml(path)
+    path.write_text("a: {b: 1}\nc: '${a}'\nd: ${a.b}${missing}\n")
+    assert load_yaml(path).c == {"b": 1}
 
 
 @pytest.mark.parametrize(

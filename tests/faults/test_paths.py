@@ -82,6 +82,8 @@ def test_what_cannot_be_changed(copy: Path, monkeypatch: pytest.MonkeyPatch, cap
         ("common.seed=9", "common.seed=9 comes too late: this run began with 3."),
         (copy.parent, "is not NAME=VALUE: one run is resumed at a time"),
         ("common.sed=9", "Key 'sed' is not in struct"),
+        ("common.seed=[9", "is not NAME=VALUE in YAML: while parsing a flow sequence"),
+        ("[=3", "'[=3' is not NAME=VALUE in YAML"),
     ):
         assert words in complaint(door(monkeypatch, capfd, "--resume", copy, override))
     assert door(monkeypatch, capfd, "--resume", copy, "common.seed=3")[0] == 0

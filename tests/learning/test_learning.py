@@ -18,7 +18,7 @@ from run.folder import RunFolder
 from run.log import read_metrics
 
 pytestmark = pytest.mark.slow
-SHARE_OF_THE_WAY, FIDELITY, NUM_IMAGINED_STEPS = 0.85, 0.95, 200
+SHARE_OF_THE_WAY, FIDELITY, NUM_IMAGINED_STEPS = 0.85, 0.95, 4000
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,18 @@ def test_the_policy_is_nearly_as_good_as_can_be(learnt: RunFolder) -> None:
 
 @torch.no_grad()
 def test_the_imagined_game_is_right(learnt: RunFolder) -> None:
-    """Sampled rewards and ends against the true game, from the same starts, under the same random actions."""
+    """Sampled rewards and ends against the true game, from the same starts, under the same random actions.
+
+    With four seeds of training, 0.974 to 0.999 of about 5,200 steps were right (mean 0.985, standard deviation 0.011):
+    the threshold is three standard deviations below. Fewer games are not enough, because an imagined game that has
+    gone wrong stays wrong: with 40 of them, one run varied between 0.934 and 1.
+    """
     torch.manual_seed(0)
     register_resolvers()
     _, config = read_settings(learnt.load_config())
     agent = DiamondAgent(replace(config.agent, num_actions=len(pixel_game.MOVES))).eval()
     agent.load(sorted(learnt.agent_versions.iterdir())[-1])
-    n, num_envs, horizon = agent.denoiser.num_steps_conditioning, 40, 20
+    n, num_envs, horizon = agent.denoiser.num_steps_conditioning, 400, 20
 
     # Starts are real frames, n of them under random actions, in games that are not over.
     real = make_env(GymConfig("Chase-v0", size=pixel_game.FRAME), num_envs, seed=1, device=torch.device("cpu"))
@@ -87,7 +92,7 @@ def test_the_imagined_game_is_right(learnt: RunFolder) -> None:
         continues &= ~(true.dead | ours.dead)
     print(f"{right} of {counted} imagined steps right, among them {rewards} rewards and {ends} ends")
     assert counted >= NUM_IMAGINED_STEPS
-    assert min(ends, rewards) >= 5
+    assert min(ends, rewards) >= 50
     assert right / counted >= FIDELITY
 
 

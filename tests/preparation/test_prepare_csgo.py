@@ -46,7 +46,7 @@ def test_archives_become_a_data_set(tmp_path: Path) -> None:
     # Every eleventh by number, not by letters.
     assert Dataset.open(out / "low_res" / "test").load_episode(0).info[FILE_ID] == "hdf5_dm_july2021_11.hdf5"
     train = Dataset.open(out / "low_res" / "train")
-    assert train.is_static
+    assert train.info.is_static
     assert train.lengths == [6] * 11
     for episode_id, number in enumerate([*range(1, 11), 12]):
         episode = train.load_episode(episode_id)

@@ -13,8 +13,9 @@ import torch
 import runs
 from algorithms import read_settings
 from algorithms.diamond.config import DiamondConfig
-from component import NotFinite, OptimizerConfig
 from files import load_tensors
+from finite import NotFinite
+from optimizers import OptimizerConfig
 from run.folder import RunFolder
 from run.log import Log, WandbConfig, read_metrics
 from run.ranks import Ranks

@@ -20,9 +20,10 @@ from errors import UserError
 from files import load_tensors
 from models.blocks import recompute_activations
 from preparation.recordings import write_small_copies
-from run.config import build, load_yaml
+from run.config import build
 from run.interrupt import Interrupted
 from run.log import read_metrics
+from run.settings import load_yaml
 from training_helpers import make_trainer, train
 
 LENGTH = 30
