@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,8 +12,9 @@ from torch.nn import functional as F
 
 from algorithms.dreamer.agent import DreamerAgent
 from algorithms.dreamer.config import LaPropSection
+from algorithms.dreamer.rows import Windows
 from component import Component, TrainingConfig
-from data import Actions, Spaces
+from data import Actions, Episode, Replay, Spaces
 from files import load_tensors
 from models.dreamer import (
     BlockLinear,
@@ -372,6 +374,21 @@ def test_slow_critic(recorded: Recorded) -> None:
     for source, after in zip(given["sources"], given["after"], strict=True):
         follow([slow], [source], given["rate"])
         assert_close(slow, after)
+
+
+def test_windows_of_the_replay(recorded: Recorded) -> None:
+    given, rows = recorded["replay"], Replay(torch.device("cpu"), recorded["replay"]["steps"])
+    windows = Windows(rows, 1, given["length"], np.random.default_rng(0))
+    starts, added_at, frame = [], [], torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    nothing = torch.zeros(1, dtype=torch.uint8)
+    for row in range(given["steps"]):
+        rows.add_episode(Episode(frame, nothing.long(), nothing.float(), nothing, nothing), None if row == 0 else 0)
+        for _, start in windows.queued():
+            starts.append(start)
+            added_at.append(row)
+            windows.draw(1)
+    assert windows.num_windows == given["num_windows"]
+    assert (starts, added_at) == (given["online_starts"], given["online_added_at"])
 
 
 def test_initial_weights(recorded: Recorded) -> None:

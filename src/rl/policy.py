@@ -1,5 +1,6 @@
 """Protocols of policies and environments."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -30,6 +31,17 @@ class Thinker(Protocol):
 
     def thoughts(self, memory: Memory) -> tuple[Tensor, Tensor]:
         """Action probabilities (b, num_actions) and values (b), from the memory that `act` returned."""
+
+
+@runtime_checkable
+class Rememberer(Protocol):
+    """A policy whose memory depends on the actions taken, and is stored with the steps."""
+
+    def took(self, memory: Memory, act: Tensor) -> Memory:
+        """The memory, if the actions (b) were taken instead of those that `act` returned with it."""
+
+    def columns(self, memory: Memory) -> Mapping[str, Tensor]:
+        """Values (b, …) for columns of the replay, from the memory that `act` returned."""
 
 
 class Env(Protocol):

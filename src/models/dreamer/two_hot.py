@@ -23,7 +23,7 @@ class TwoHot(nn.Module):
 
     def __init__(self, num_bins: int) -> None:
         super().__init__()
-        half = symexp(torch.linspace(-LARGEST_EXPONENT, 0, num_bins // 2 + 1))
+        half = symexp(torch.linspace(-LARGEST_EXPONENT, 0, num_bins // 2 + 1, device="cpu"))
         self.register_buffer("bins", torch.cat((half, -half[:-1].flip(0))), persistent=False)
 
     def mean(self, logits: Tensor) -> Tensor:
