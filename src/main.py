@@ -20,6 +20,7 @@ if __name__ == "__main__":
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 import hydra
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -38,6 +39,7 @@ from run.interrupt import Interrupted, stop_at_once
 from run.lock import alone_in
 from run.ranks import Ranks, number_from_launcher, run_ranks
 from run.settings import read_overrides
+from run.threads import choose_threads
 from trainer import Trainer
 from training.checkpoint import read_state, settle_finished
 from training.schedule import Schedule
@@ -77,7 +79,10 @@ def begin(config: DictConfig) -> None:
 
 
 def complete(config: DictConfig) -> None:
-    """Draw the seed and make paths absolute, in place; raises UserError for settings that cannot be trained with."""
+    """Draw the seed, choose the number of threads and make paths absolute, in place.
+
+    Raises UserError for settings that cannot be trained with.
+    """
     require_sections(config, "common", "initialization", "static_dataset")
     if config.common.seed is None:
         config.common.seed = secrets.randbelow(2**31)
@@ -87,6 +92,7 @@ def complete(config: DictConfig) -> None:
             config[section][key] = str(Path(os.path.expanduser(config[section][key])).resolve())
     _, typed = read_settings(config)
     typed.check()
+    config.common.threads = choose_threads(typed.common.threads)
 
 
 def new_folder() -> Path:
@@ -161,13 +167,15 @@ def launch(config: DictConfig, path: Path, is_new: bool) -> int:
 def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
     """Train on one rank, possibly in a process of its own; returns the exit code.
 
-    All ranks use the folder and the seed of rank 0.
+    All ranks use the folder, the seed and the number of threads of rank 0.
     """
     register_resolvers()
-    path, config.common.seed = ranks.broadcast((path, config.common.seed))
+    path, config.common = ranks.broadcast((path, config.common))
     if ranks.device.type == "cpu":
         keep_freed_memory()
     definition, typed = read_settings(config)
+    threads = choose_threads(typed.common.threads)
+    torch.set_num_threads(threads)
     set_backends(ranks.device, choose_precision(typed.training.precision, ranks.device))
     folder, is_over = RunFolder(path.resolve()), contextlib.ExitStack()
 
@@ -176,7 +184,7 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
         if is_new:
             RunFolder.create(path, config)
         verb = "Run" if is_new else "Resuming"
-        print(f"{verb}: {folder.path} (device {ranks.device}, seed {typed.common.seed})", flush=True)
+        print(f"{verb}: {folder.path} (device {ranks.device}, seed {typed.common.seed}, threads {threads})", flush=True)
 
     try:
         with is_over:

@@ -6,7 +6,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
 from errors import UserError
 
@@ -27,26 +27,23 @@ class Between:
 
     least: float
     most: float
+    words: ClassVar[str] = "at least"
 
     def accepts(self, value: float) -> bool:
         return self.least <= value <= self.most
 
     def __str__(self) -> str:
-        return f"must be at least {_digits(self.least)}{_at_most(self.most)}"
+        return f"must be {self.words} {_digits(self.least)}{_at_most(self.most)}"
 
 
 @dataclass(frozen=True)
-class Above:
+class Above(Between):
     """Numbers greater than `least`, up to `most`; never NaN."""
 
-    least: float
-    most: float
+    words: ClassVar[str] = "above"
 
     def accepts(self, value: float) -> bool:
         return self.least < value <= self.most
-
-    def __str__(self) -> str:
-        return f"must be above {_digits(self.least)}{_at_most(self.most)}"
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,15 @@ class AlgorithmConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CommonConfig:
-    """The device, and the seed. Where the YAML has null, a seed is drawn when the run begins."""
+    """The device, the seed, and the number of PyTorch's threads.
+
+    Where the YAML has null, a seed is drawn when the run begins. In the same way `auto` becomes a number of threads,
+    because the results depend on it.
+    """
 
     device: str
     seed: Seed
+    threads: Annotated[int, Between(1, 1024)] | str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
