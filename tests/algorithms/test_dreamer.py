@@ -1,10 +1,9 @@
 """DreamerV3 in the house: it trains at its ratio, resumes exactly, plays, and imagines."""
 
+import json
 import random
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,15 @@ from algorithms.base import Surroundings
 from algorithms.dreamer import DEFINITION
 from algorithms.dreamer.algorithm import Dreamer
 from algorithms.dreamer.config import DreamerConfig
+from algorithms.dreamer.policy import DreamerPolicy
 from conftest import PROJECT
 from data import Actions, Batch, Dataset, Episode, Replay, Segments, Spaces
 from envs import GymConfig, RealEnv, make_env
 from errors import UserError
 from files import load_tensors
+from game.keys import ActionKeys
+from game.moment import Place
+from game.play_env import PlayEnv
 from rl.collector import Collector
 from rl.policy import Rememberer, Thinker
 from run.folder import RunFolder
@@ -189,6 +192,26 @@ def test_a_policy_remembers_the_action_that_was_taken() -> None:
     assert torch.equal(deters[1], deters[2])
 
 
+class WatchedPolicy(DreamerPolicy):
+    """Keeps the actions that it was told of."""
+
+    def __init__(self, dreamer: Dreamer) -> None:
+        super().__init__(dreamer.agent)
+        self.taken: list[int] = []
+
+    def took(self, memory: dict[str, Tensor], act: Tensor) -> dict[str, Tensor]:
+        self.taken.append(int(act))
+        return super().took(memory, act)
+
+
+def test_actions_of_a_person_are_remembered() -> None:
+    policy, env = WatchedPolicy(make_player()), make_chase(1)
+    play = PlayEnv([Place("test", "real", env)], policy, ActionKeys(env.action_names), controller="human")
+    for act in (1, 0, 4, 4):
+        play.step(act)
+        assert policy.taken[-1] == act
+
+
 def test_random_actions_are_remembered() -> None:
     """Those of epsilon-greedy collection, which the policy did not choose; test episodes store no states."""
     stored: list[Episode] = []
@@ -242,29 +265,16 @@ def again(folder: RunFolder) -> Trainer:
 
 
 @pytest.mark.slow
-def test_killed_at_eight_random_moments_it_ends_the_same(tmp_path: Path) -> None:
-    longer = ["collection.train.num_steps_total=1500", "evaluation.every=20"]
-    command = runs.command(*runs.CHASE, *SMALL, *longer, f"hydra.run.dir={tmp_path / 'alone'}")
-    assert runs.run(command).returncode == 0
+def test_killed_at_eight_random_moments_it_ends_the_same(finished: Path, tmp_path: Path) -> None:
+    """With a checkpoint after every step, each kill is before some change of a file."""
     folder, rng = tmp_path / "run", random.Random(0)
-    state = folder / "checkpoints" / "state.pt"
-    command = runs.command(*runs.CHASE, *SMALL, *longer, "checkpointing.minutes=0.002", f"hydra.run.dir={folder}")
-    for _ in range(8):
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        environment = {**runs.environment(), "PYTHON": sys.executable}
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        while not state.exists() or state.stat().st_mtime_ns <= before:
-            assert process.poll() is None, process.stdout.read()
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.3))
-        assert process.poll() is None, "the run is over before the eighth kill"
-        process.kill()
-        process.communicate()
-        command = [PROJECT / "scripts" / "resume.sh", folder]
-    assert runs.resume(folder).returncode == 0
-    assert runs.content(folder) == runs.content(tmp_path / "alone")
+    plan = [(signal.SIGKILL, "", rng.randint(20, 90)) for _ in range(8)]
+    path = f"{runs.environment()['PYTHONPATH']}:{PROJECT / 'tests'}:{PROJECT / 'src'}"
+    script = PROJECT / "tests" / "faults" / "killed_run.py"
+    arguments = [sys.executable, script, folder, json.dumps(plan), *SMALL, "checkpointing.minutes=0"]
+    result = runs.run(arguments, PYTHONPATH=path, timeout=600)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert runs.content(folder) == runs.content(finished)
 
 
 def draw_starts(count: int, length: int, with_full_frames: bool) -> Batch:
