@@ -59,36 +59,30 @@ class Windows:
         self._generator = generator
         self._rank, self._world_size = rank, world_size
         self._episodes: list[list[int]] = [[] for _ in range(num_envs)]
-        self._num_steps = np.zeros(num_envs, np.int64)
         self._num_assigned = 0
         self._num_queued = [0] * num_envs
 
     @property
     def num_windows(self) -> int:
         """The number of windows that can be drawn."""
-        return int(sum(self._num_starts()))
+        return sum(self._num_starts(self._row_ends()))
 
     def queued(self) -> list[tuple[int, int]]:
         """Environment and first row of each window that waits in the queue, in order."""
-        waiting = [
-            (number, env)
-            for env, count in enumerate(self._num_rows())
-            for number in range(self._num_queued[env], (count - 1) // self.length)
-            if (number + env) % self._world_size == self._rank
-        ]
-        return [(env, 1 + number * self.length) for number, env in sorted(waiting)]
+        return self._queued(self._row_ends())
 
     def draw(self, count: int) -> Places:
         """Draw windows (count, length): those in the queue first."""
-        chosen = self.queued()[:count]
+        row_ends = self._row_ends()
+        chosen = self._queued(row_ends)[:count]
         for env, start in chosen:
             self._num_queued[env] = (start - 1) // self.length + 1
-        ends = np.cumsum(self._num_starts())
+        ends = np.cumsum(self._num_starts(row_ends))
         drawn = self._generator.integers(ends[-1], size=count - len(chosen))
         envs = np.searchsorted(ends, drawn, side="right")
         starts = drawn - np.concatenate(([0], ends))[envs]
         chosen += zip(envs.tolist(), starts.tolist(), strict=True)
-        places = [self._locate(env, start + np.arange(self.length)) for env, start in chosen]
+        places = [self._locate(env, start + np.arange(self.length), row_ends[env]) for env, start in chosen]
         return Places(*[np.stack(parts) for parts in zip(*places, strict=True)])
 
     def gather(self, places: Places, device: torch.device) -> DrawnRows:
@@ -127,30 +121,37 @@ class Windows:
         self._generator.bit_generator.state = state["generator"]
         self._num_queued = list(state["num_queued"])
 
-    def _assign(self) -> None:
-        """Give new episodes to the environments that have been waiting for one since the fewest steps."""
+    def _row_ends(self) -> list[np.ndarray]:
+        """For each environment, the number of its rows after each of its episodes."""
         lengths, is_over = self.replay.episode_lengths, self.replay.is_over
+        self._assign(lengths, is_over)
+        return [np.cumsum(lengths[each] + is_over[each]) if each else np.zeros(1, np.int64) for each in self._episodes]
+
+    def _assign(self, lengths: np.ndarray, is_over: np.ndarray) -> None:
+        """Give each new episode to the environment that has been waiting for one since the fewest steps."""
+        totals = [int(lengths[each].sum()) for each in self._episodes]
         for episode in range(self._num_assigned, len(lengths)):
-            waits = [not each or is_over[each[-1]] for each in self._episodes]
-            totals = [lengths[each].sum() for each in self._episodes]
-            env = min((env for env, free in enumerate(waits) if free), key=lambda env: totals[env])
+            waiting = [env for env, each in enumerate(self._episodes) if not each or is_over[each[-1]]]
+            env = min(waiting, key=lambda env: totals[env])
             self._episodes[env].append(episode)
+            totals[env] += int(lengths[episode])
         self._num_assigned = len(lengths)
 
-    def _row_ends(self, env: int) -> np.ndarray:
-        """The number of rows of an environment after each of its episodes."""
-        episodes = self._episodes[env]
-        return np.cumsum(self.replay.episode_lengths[episodes] + self.replay.is_over[episodes])
+    def _queued(self, row_ends: list[np.ndarray]) -> list[tuple[int, int]]:
+        waiting = [
+            (number, env)
+            for env, ends in enumerate(row_ends)
+            for number in range(self._num_queued[env], (int(ends[-1]) - 1) // self.length)
+            if (number + env) % self._world_size == self._rank
+        ]
+        return [(env, 1 + number * self.length) for number, env in sorted(waiting)]
 
-    def _num_rows(self) -> list[int]:
-        self._assign()
-        return [int(ends[-1]) if len(ends := self._row_ends(env)) else 0 for env in range(len(self._episodes))]
+    def _num_starts(self, row_ends: list[np.ndarray]) -> list[int]:
+        """For each environment, the number of windows."""
+        return [max(0, int(ends[-1]) - self.length + 1) for ends in row_ends]
 
-    def _num_starts(self) -> list[int]:
-        return [max(0, count - self.length + 1) for count in self._num_rows()]
-
-    def _locate(self, env: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _locate(self, env: int, rows: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Episodes and steps of rows, counted from the environment's first."""
-        ends = self._row_ends(env)
         number = np.searchsorted(ends, rows, side="right")
-        return np.array(self._episodes[env])[number], rows - np.concatenate(([0], ends))[number]
+        episodes = np.array(self._episodes[env])
+        return episodes[number], rows - np.concatenate(([0], ends))[number]
