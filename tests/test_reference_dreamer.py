@@ -15,6 +15,7 @@ from algorithms.dreamer.config import LaPropSection
 from algorithms.dreamer.rows import Windows
 from component import Component, TrainingConfig
 from data import Actions, Episode, Replay, Spaces
+from envs import AtariConfig, make_env
 from files import load_tensors
 from models.dreamer import (
     BlockLinear,
@@ -389,6 +390,39 @@ def test_windows_of_the_replay(recorded: Recorded) -> None:
             windows.draw(1)
     assert windows.num_windows == given["num_windows"]
     assert (starts, added_at) == (given["online_starts"], given["online_added_at"])
+
+
+def play_recorded(given: Recorded, game: str, max_episode_steps: int) -> tuple[list[Tensor], list[float], list[bool]]:
+    """Frames, rewards and ends of the recorded actions, as rows."""
+    name = "".join(word.capitalize() for word in game.split("_"))
+    size = tuple(given["frames"].shape[1:3])
+    config = AtariConfig(
+        f"{name}NoFrameskip-v4", size, noop_max=0, max_episode_steps=max_episode_steps, resize="bilinear_antialiased"
+    )
+    env = make_env(config, 1, 0, torch.device("cpu"))
+    assert env.num_actions == given["num_actions"]
+    frames, rewards, over = [env.reset().obs[0]], [0.0], [False]
+    for act in given["actions"]:
+        step = env.step(act[None])
+        frames.append(step.final_obs[0])
+        rewards.append(float(step.rew))
+        over.append(bool(step.dead))
+    env.close()
+    return frames, rewards, over
+
+
+def test_atari(recorded: Recorded) -> None:
+    """A row after a reset, and one after each action; the last one is the end, or the length limit."""
+    for game, given in recorded["atari"].items():
+        num_steps = len(given["actions"])
+        assert torch.equal(given["is_first"], torch.arange(num_steps + 1) == 0)
+        _, _, over = play_recorded(given, game, num_steps)
+        assert over == given["is_last"].tolist()
+        # At its own length limit, the last frame of ale-py is another one.
+        frames, rewards, _ = play_recorded(given, game, num_steps + 1)
+        assert rewards == given["reward"].tolist()
+        for index, theirs in zip(given["frame_index"], given["frames"], strict=True):
+            assert torch.equal(frames[index], channels_first(theirs)), f"{game}, frame {index}"
 
 
 def test_initial_weights(recorded: Recorded) -> None:
