@@ -12,7 +12,12 @@ class LaProp(Optimizer):
 
     Gradients are clipped before (Brock et al. 2021): the norm of each tensor's gradient is at most `clip` times the
     norm of the tensor, or times `smallest_norm` for tensors near zero. Both averages are corrected for starting at 0.
+
+    If the attribute `found_inf`, a tensor on the device, is above 0, a step leaves the parameters as they are, whatever
+    the gradients. As with PyTorch's fused optimizers, the host need not know.
     """
+
+    _step_supports_amp_scaling = True
 
     def __init__(
         self,
@@ -38,6 +43,10 @@ class LaProp(Optimizer):
 
     def _update(self, group: dict, params: list[Tensor], grads: list[Tensor]) -> None:
         beta1, beta2, count = group["beta1"], group["beta2"], group["num_updates"]
+        length = -group["lr"] / (1 - beta1**count)
+        if (found_inf := getattr(self, "found_inf", None)) is not None:
+            grads = [torch.where(found_inf > 0, 0.0, each) for each in grads]
+            length = length * (1 - found_inf)
         if group["clip"] is not None:
             grads = clipped(params, grads, group["clip"], group["smallest_norm"])
         for each in params:
@@ -51,7 +60,7 @@ class LaProp(Optimizer):
         torch._foreach_add_(roots, group["eps"])
         torch._foreach_mul_(momenta, beta1)
         torch._foreach_addcdiv_(momenta, grads, roots, 1 - beta1)
-        torch._foreach_add_(params, momenta, alpha=-group["lr"] / (1 - beta1**count))
+        torch._foreach_add_(params, torch._foreach_mul(momenta, length))
 
 
 def clipped(params: list[Tensor], grads: list[Tensor], clip: float, smallest_norm: float) -> list[Tensor]:

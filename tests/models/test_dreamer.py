@@ -172,6 +172,18 @@ def test_laprop_does_what_a_plain_loop_does() -> None:
         torch.testing.assert_close(param.detach().double(), theirs, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_laprop_can_leave_out_a_step(value: float) -> None:
+    """As soon as a tensor on the device says so, and with gradients that are not finite."""
+    param = nn.Parameter(torch.ones(4))
+    optimizer = LaProp([param], 0.1)
+    for found, grad, moves in ((0.0, 1.0, True), (1.0, value, False), (1.0, 1.0, False)):
+        before, optimizer.found_inf = param.detach().clone(), torch.tensor(found)
+        param.grad = torch.full((4,), grad)
+        optimizer.step()
+        assert torch.equal(param.detach(), before) != moves
+
+
 @pytest.mark.parametrize("scale", [1e-19, 1e-22, 0.0])
 def test_steps_of_tiny_gradients_are_bounded(scale: float) -> None:
     """Their squares are not normal numbers in float32; no step is larger than the learning rate, about."""
