@@ -35,41 +35,11 @@ from run.folder import RunFolder
 from run.interrupt import Interrupted
 from run.log import read_metrics
 from run.ranks import Ranks
+from small_dreamer import LENGTH, PREFILL, SMALL
 from trainer import Trainer
 from training_helpers import compose, make_trainer, train
 
 CPU = torch.device("cpu")
-LENGTH, PREFILL, BATCH_SIZE, UPDATES_PER_ROW = 6, 20, 4, 0.25
-SMALL = (
-    "algorithm=dreamer",
-    "agent.deter=16",
-    "agent.hidden=8",
-    "agent.classes=4",
-    "agent.units=8",
-    "agent.depth=2",
-    "agent.stoch=4",
-    f"dreamer.batch_size={BATCH_SIZE}",
-    f"dreamer.length={LENGTH}",
-    f"dreamer.prefill={PREFILL}",
-    f"dreamer.train_ratio={UPDATES_PER_ROW * BATCH_SIZE * LENGTH}",
-    "dreamer.losses.horizon=3",
-    "dreamer.optimizer.lr=1e-3",
-    "dreamer.optimizer.warmup=5",
-    "imagined.num_context_steps=2",
-    "collection.train.num_steps_total=110",
-    "collection.train.first_epoch.min=50",
-    "collection.train.first_epoch.max=50",
-    "collection.train.steps_per_epoch=30",
-    "collection.test.num_envs=2",
-    "collection.test.num_episodes=2",
-    "collection.test.num_final_episodes=2",
-    "evaluation.every=100",
-    "evaluation.untrained=false",
-    "evaluation.video_steps=4",
-    "training.compile=false",
-    "common.device=cpu",
-    "common.seed=3",
-)
 
 
 @pytest.fixture(scope="module")
@@ -380,7 +350,7 @@ def test_the_disk_has_no_room_for_states(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--env", "test"], ["--controller", "random"], ["-d"]])
+@pytest.mark.parametrize("options", [[], ["--controller", "random", "-r"]])
 def test_it_is_played(finished: Path, tmp_path: Path, options: list[str]) -> None:
     film = tmp_path / "film.mp4"
     play = [sys.executable, PROJECT / "src" / "play.py", "--run", finished, "--device", "cpu", "--trust"]
