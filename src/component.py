@@ -63,14 +63,16 @@ class Component:
         test_draws: Draws | None = None,
         before_phase: Callable[[], None] | None = None,
         after_update: Callable[[list[tuple[Any, ...]]], None] | None = None,
+        lr_factor: Callable[[int], float] | None = None,
         rests_in_memory: bool = False,
     ) -> None:
         """`next_batch()` returns the argument of the module's `forward`, and metrics from making it.
 
         `test_draws` gives the test batches; without it, the module is not tested. `before_phase()` is called before the
         first update of each phase. `after_update(batches)` is called after each update, with one tuple for each
-        accumulated batch: the batch, and what `forward` returned after loss and metrics. With `rests_in_memory`, module
-        and optimizer are kept in main memory except inside `at_work`.
+        accumulated batch: the batch, and what `forward` returned after loss and metrics. `lr_factor(n)` multiplies the
+        learning rate after n updates; by default it rises to 1 within `lr_warmup_steps` updates. With
+        `rests_in_memory`, module and optimizer are kept in main memory except inside `at_work`.
         """
         self.name = name
         self.device = ranks.device
@@ -87,7 +89,7 @@ class Component:
         self._averages = MetricAverages()
         self._optimizer = make_optimizer(module)
         warmup = max(1, training.lr_warmup_steps)
-        self._schedule = LambdaLR(self._optimizer, lambda update: min(1.0, (update + 1) / warmup))
+        self._schedule = LambdaLR(self._optimizer, lr_factor or (lambda update: min(1.0, (update + 1) / warmup)))
         self._guard = FiniteGuard(name, self.device)
         self._is_alone = ranks.world_size == 1
         self._forward = self.module

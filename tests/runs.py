@@ -109,7 +109,8 @@ def content(folder: Path) -> dict[str, Any]:
 
 def _comparable(value: Any) -> Any:
     if torch.is_tensor(value):
-        return value.dtype, tuple(value.shape), value.numpy().tobytes()
+        # As bytes: NumPy has no bfloat16.
+        return value.dtype, tuple(value.shape), value.flatten().view(torch.uint8).numpy().tobytes()
     if isinstance(value, dict):
         return {key: _comparable(item) for key, item in value.items() if key != "log_position"}
     if isinstance(value, list | tuple):

@@ -39,12 +39,15 @@ class Update:
 class Interleave:
     """Alternate between collecting and updating: `ratio` updates of each component for each step collected.
 
-    Updates can draw from new steps immediately.
+    Updates can draw from new steps immediately. With `since`, the ratio holds over the whole run instead of the phase,
+    and counts observations, of which an episode has one more than steps: the first update is due when there are `since`
+    of them, and `ratio` more for each one after these.
     """
 
     collect: Collect
     update: tuple[str, ...]
     ratio: float
+    since: int | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ class Dataset:
         if self.info.is_static:
             raise ValueError(f"the data set in {self.directory} is static: nothing can be added to it")
         episode_id = self.info.count(episode, episode_id)
-        self._unwritten.setdefault(episode_id, []).append(episode)
+        self._unwritten.setdefault(episode_id, []).append(replace(episode, extra={}))
         if episode.is_over:
             self._write(episode_id)
         return episode_id

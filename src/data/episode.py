@@ -21,6 +21,7 @@ class Episode:
     `obs` uint8 (t, c, h, w), `act` int64 (t) or multi-hot uint8 (t, num_actions), `rew` float32 (t), `end` and `trunc`
     uint8 (t). `rew[i]`, `end[i]` and `trunc[i]` answer `act[i]`, taken at `obs[i]`. `info["final_observation"]`, uint8
     (c, h, w), is the frame after the last action, if the episode is over. Other entries of `info` are kept unchanged.
+    `extra`: values (t, …) for columns that an algorithm added to the replay; they are not part of a data set.
     """
 
     obs: Tensor
@@ -29,6 +30,7 @@ class Episode:
     end: Tensor
     trunc: Tensor
     info: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.obs.size(0)

@@ -44,8 +44,16 @@ class Replay:
     def num_steps(self) -> int:
         return len(self._order)
 
+    @property
+    def is_over(self) -> np.ndarray:
+        """Whether each episode is over, bool (num_episodes)."""
+        return self._final_places > 0
+
     def add_column(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        """Add a tensor of this shape to every step, zero until it is written; `Batch.extra` holds it."""
+        """Add a tensor of this shape to every step; `Batch.extra` holds it.
+
+        It is zero until it is written, or what `Episode.extra` has of this name.
+        """
         self._extra[name] = torch.zeros(1, *shape, dtype=dtype)
 
     def add_episode(self, episode: Episode, episode_id: int | None = None) -> int:
@@ -54,7 +62,8 @@ class Replay:
             self._finals.append({"obs": torch.zeros_like(episode.obs[:1])})
         steps = {name: getattr(episode, name) for name in STEP_FIELDS}
         blank = {name: zero.expand(len(episode), *zero.shape[1:]) for name, zero in self._extra.items()}
-        places = self._steps.append(steps | blank)
+        given = {name: episode.extra[name].to(zero.dtype) for name, zero in blank.items() if name in episode.extra}
+        places = self._steps.append(steps | blank | given)
         if episode_id is None:
             episode_id = self.num_episodes
             self.episode_lengths = np.append(self.episode_lengths, 0)

@@ -7,6 +7,7 @@ import numpy as np
 from ale_py import ALEInterface, LoggerMode, roms
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
+from PIL import Image
 
 from envs.config import AtariConfig, height_and_width
 from envs.real_env import Frames
@@ -16,13 +17,17 @@ FRAME_SKIP = 4
 
 
 class AtariEmulators:
-    """Games stepped by ale-py's threads: frame skip 4, maximum of the last two raw frames, area interpolation."""
+    """Games stepped by ale-py's threads: frame skip 4, maximum of the last two raw frames, and interpolation."""
 
     def __init__(self, config: AtariConfig, num_envs: int) -> None:
         rom, sticky_actions = parse_atari_id(config.id)
         ALEInterface.setLoggerMode(LoggerMode.Error)
         *own_size, self.action_names = _read_rom(rom)
         height, width = height_and_width(config.size or tuple(own_size))
+        self._size: tuple[int, int] | None = None
+        if config.resize == "bilinear_antialiased":
+            # ale-py knows other interpolations only: it leaves the frames as they are.
+            self._size, (height, width) = (height, width), own_size
         self.num_envs = num_envs
         self._env = AtariVectorEnv(
             rom,
@@ -65,7 +70,12 @@ class AtariEmulators:
 
     def _newest(self, stacked: np.ndarray) -> np.ndarray:
         """The frame of a stack of one frame, uint8 (b, h, w, c)."""
-        return stacked[:, 0, ..., None] if self._is_grey else stacked[:, 0]
+        frames = stacked[:, 0]
+        if self._size is not None:
+            height, width = self._size
+            resized = [Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR) for frame in frames]
+            frames = np.stack([np.asarray(image) for image in resized])
+        return frames[..., None] if self._is_grey else frames
 
 
 @lru_cache

@@ -11,6 +11,9 @@ Steps = Annotated[int, Between(1, 100_000_000)]
 Size = Pixels | tuple[Pixels, ...] | None
 """Height and width of frames, or one number if they are equal; None keeps the game's own size."""
 
+RESIZE = ("area", "bilinear_antialiased")
+"""Interpolations of Atari frames: that of DIAMOND, and that of DreamerV3 (Pillow's `BILINEAR`)."""
+
 
 @dataclass(frozen=True)
 class AtariConfig:
@@ -18,7 +21,7 @@ class AtariConfig:
 
     With `done_on_life_loss`, losing a life ends the episode, but not the game. `noop_max` is the largest number of
     random no-ops at the start of a game, and `max_episode_steps` its longest duration. With `grayscale`, frames have
-    one channel.
+    one channel. `resize`: the interpolation, one of `RESIZE`.
     """
 
     id: str
@@ -27,9 +30,12 @@ class AtariConfig:
     noop_max: Annotated[int, Between(0, 10_000)] = 30
     max_episode_steps: Steps = 27_000
     grayscale: bool = False
+    resize: str = "area"
 
     def __post_init__(self) -> None:
         _check_size(self.size)
+        if self.resize not in RESIZE:
+            raise BadSetting(f"resize={self.resize} is unknown: use {' or '.join(RESIZE)}.")
 
 
 @dataclass(frozen=True)

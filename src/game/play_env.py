@@ -15,7 +15,7 @@ from game.moment import Moment, Place
 from game.recorder import Recorder
 from game.starts import Recording, StartSource
 from game.view import Bar, View
-from rl.policy import Policy, Thinker
+from rl.policy import Policy, Rememberer, Thinker
 from run.device import autocast
 
 CPU = torch.device("cpu")
@@ -96,6 +96,8 @@ class PlayEnv:
             self.reset()
             return
         acts = torch.as_tensor(act)[None].to(now.obs.device)
+        if isinstance(self.policy, Rememberer):
+            self._memory = self.policy.took(self._memory, acts.to(self._device))
         with self._networks():
             world.env.prepare(1)
             answer = world.env.step(acts)

@@ -1,7 +1,7 @@
 """Collection of episodes: a policy plays in a real environment, and its episodes are stored."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from data import Episode, Step, to_device
-from rl.policy import Env, Memory, Policy, send
+from rl.policy import Env, Memory, Policy, Rememberer, send
 from rl.results import Results
 from run.device import autocast
 
@@ -26,6 +26,8 @@ class _Unfinished:
     obs: list[Tensor] = field(default_factory=list)
     answers: list[tuple[int, float, bool, bool]] = field(default_factory=list)
     """Action, reward, end and truncation of each step."""
+    extra: list[dict[str, Tensor]] = field(default_factory=list)
+    """What the policy remembered at each step, for columns of the replay."""
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -131,8 +133,13 @@ class Collector:
         if self.epsilon > 0:
             explore = torch.rand(len(act), device=act.device) < self.epsilon
             act = torch.where(explore, torch.randint_like(act, self.env.num_actions), act)
+        extra: Mapping[str, Tensor] = {}
+        if isinstance(self.policy, Rememberer):
+            self._memory = self.policy.took(self._memory, to_device(act, device))
+            if self._quota is None:
+                extra = {name: values.cpu() for name, values in self.policy.columns(self._memory).items()}
         step = self.env.step(act)
-        self._record(act, step)
+        self._record(act, step, extra)
         self._obs, self._is_first = step.obs, step.dead
 
     def store_unfinished(self) -> None:
@@ -140,7 +147,7 @@ class Collector:
         for unfinished in self._unfinished:
             if len(unfinished) > 0:
                 unfinished.episode_id = self.store(_episode(unfinished), unfinished.episode_id)
-                unfinished.obs, unfinished.answers = [], []
+                unfinished.obs, unfinished.answers, unfinished.extra = [], [], []
 
     @property
     def num_stored_steps(self) -> int:
@@ -157,6 +164,7 @@ class Collector:
                 "episode_id": each.episode_id,
                 "obs": torch.stack(each.obs) if each.obs else None,
                 "answers": list(each.answers),
+                "extra": list(each.extra),
             }
             for each in self._unfinished
         ]
@@ -168,7 +176,12 @@ class Collector:
         """Go back to a saved state; the policy's memory is moved to `device`."""
         self.env.load_state_dict(state["env"])
         self._unfinished = [
-            _Unfinished(each["episode_id"], [] if each["obs"] is None else list(each["obs"]), list(each["answers"]))
+            _Unfinished(
+                each["episode_id"],
+                [] if each["obs"] is None else list(each["obs"]),
+                list(each["answers"]),
+                list(each.get("extra", [{}] * len(each["answers"]))),
+            )
             for each in state["unfinished"]
         ]
         for name in _COUNTS:
@@ -177,7 +190,7 @@ class Collector:
         self._obs, self._is_first = send((position["obs"], position["is_first"]), home)
         self._memory = send(position["memory"], device)
 
-    def _record(self, act: Tensor, step: Step) -> None:
+    def _record(self, act: Tensor, step: Step, extra: Mapping[str, Tensor]) -> None:
         answers = zip(act.tolist(), step.rew.tolist(), step.end.tolist(), step.trunc.tolist(), strict=True)
         obs = self._obs.cpu()
         for index, (unfinished, answer) in enumerate(zip(self._unfinished, answers, strict=True)):
@@ -191,6 +204,7 @@ class Collector:
                 # A copy: a view would keep the frames of all environments in memory.
                 unfinished.obs.append(obs[index].clone())
                 unfinished.answers.append(answer)
+                unfinished.extra.append({name: values[index].clone() for name, values in extra.items()})
             if end or trunc:
                 self._finish(index, step.final_obs[index].cpu().clone())
 
@@ -211,4 +225,5 @@ _COUNTS = ("num_steps", "episodes_of", "returns", "lengths", "_quota", "_totals"
 def _episode(unfinished: _Unfinished, **info: Tensor) -> Episode:
     act, rew, end, trunc = zip(*unfinished.answers, strict=True)
     flags = [torch.tensor(column, dtype=torch.uint8) for column in (end, trunc)]
-    return Episode(torch.stack(unfinished.obs), torch.tensor(act), torch.tensor(rew), *flags, info=info)
+    extra = {name: torch.stack([each[name] for each in unfinished.extra]) for name in unfinished.extra[0]}
+    return Episode(torch.stack(unfinished.obs), torch.tensor(act), torch.tensor(rew), *flags, info=info, extra=extra)

@@ -1,5 +1,6 @@
 """Protocols of policies and environments, and policies without networks of their own."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -33,6 +34,17 @@ class Thinker(Protocol):
 
 
 @runtime_checkable
+class Rememberer(Protocol):
+    """A policy whose memory depends on the actions taken, and is stored with the steps."""
+
+    def took(self, memory: Memory, act: Tensor) -> Memory:
+        """The memory, if the actions (b) were taken instead of those that `act` returned with it."""
+
+    def columns(self, memory: Memory) -> Mapping[str, Tensor]:
+        """Values (b, …) for columns of the replay, from the memory that `act` returned."""
+
+
+@runtime_checkable
 class Critic(Thinker, Protocol):
     """A thinker whose values are estimates of discounted returns, of the signs of rewards."""
 
@@ -52,8 +64,10 @@ class Greedy:
 
     def act(self, obs: Tensor, memory: Memory, is_first: Tensor) -> tuple[Tensor, Memory]:
         _, memory = self._policy.act(obs, memory, is_first)
-        probs, _ = self._policy.thoughts(memory)
-        return probs.argmax(dim=-1), memory
+        act = self._policy.thoughts(memory)[0].argmax(dim=-1)
+        if isinstance(self._policy, Rememberer):
+            memory = self._policy.took(memory, act)
+        return act, memory
 
 
 class RandomPolicy:

@@ -18,7 +18,7 @@ def compile_networks(networks: list[nn.Module], choice: bool | str, device: torc
     """
     if choice not in (True, False, "auto"):
         raise UserError(f"training.compile={choice} is unknown: use auto, true or false.")
-    if not choice or (choice == "auto" and device.type not in ("cuda", "cpu")):
+    if not networks or not choice or (choice == "auto" and device.type not in ("cuda", "cpu")):
         return False
     if (reason := _why_not(device)) is not None:
         if is_first:

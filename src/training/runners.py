@@ -120,7 +120,7 @@ class Runners:
             show = LossInBar(bar, components[0])
             while True:
                 component = min(components, key=lambda each: each.num_updates_in_phase)
-                if component.num_updates_in_phase < int(progress.steps * phase.ratio):
+                if self._is_due(component, phase):
                     component.update()
                     show(0)
                 elif progress.steps < total:
@@ -135,6 +135,14 @@ class Runners:
         for each in components:
             self._end_updates(each)
         self._alone(self._end_collection)
+
+    def _is_due(self, component: Component, phase: Interleave) -> bool:
+        """Whether the component has fewer updates than the phase's ratio asks for."""
+        if phase.since is None:
+            return component.num_updates_in_phase < int(self.progress.steps * phase.ratio)
+        replay = self.data.train.replay
+        later = replay.num_steps + int(replay.is_over.sum()) - phase.since
+        return later >= 0 and component.num_updates < 1 + int(later * phase.ratio)
 
     def _play_episodes(self, phase: PlayEpisodes) -> None:
         collector, test = self.collect_test, self.data.test

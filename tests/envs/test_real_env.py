@@ -14,6 +14,7 @@ from data import Step
 from envs import AtariConfig, GymConfig, RealEnv, make_env
 from envs.atari import parse_atari_id
 from errors import UserError
+from ranges import BadSetting
 
 CPU = torch.device("cpu")
 BREAKOUT = AtariConfig("BreakoutNoFrameskip-v4", size=16, done_on_life_loss=True)
@@ -256,3 +257,20 @@ def test_every_game_plays() -> None:
         assert env.reset().obs.shape == (1, 3, 64, 64)
         assert play(env, 3, seed=0)[-1].obs.shape == (1, 3, 64, 64)
         env.close()
+
+
+def test_antialiased_frames_of_one_channel() -> None:
+    """Near those of area interpolation, and not the same."""
+    frames = []
+    for resize in ("area", "bilinear_antialiased"):
+        config = AtariConfig("PongNoFrameskip-v4", (48, 64), noop_max=0, grayscale=True, resize=resize)
+        env = make_env(config, 1, 0, torch.device("cpu"))
+        frames.append(env.reset().obs.float())
+        env.close()
+    assert frames[0].shape == frames[1].shape == (1, 1, 48, 64)
+    assert 0 < (frames[0] - frames[1]).abs().mean() < 8
+
+
+def test_unknown_interpolations_are_refused() -> None:
+    with pytest.raises(BadSetting, match="resize=cubic is unknown: use area or bilinear_antialiased"):
+        AtariConfig("PongNoFrameskip-v4", resize="cubic")

@@ -2,7 +2,8 @@
 
 The plan is a list of ends, in JSON: `[signal, pattern, count]` sends the signal before the `count`-th change of a file
 in the run folder whose description, `<event> <path>`, matches the pattern. The last process is left alone. The
-processes are forks of this one, so that each starts at once.
+processes are forks of this one, so that each starts at once. Unless the settings choose an algorithm, small networks
+and a short schedule of the default one are added.
 """
 
 import json
@@ -24,7 +25,7 @@ from run.folder import RunFolder
 from run.interrupt import Interrupted
 from run.ranks import Ranks
 from trainer import Trainer
-from training_helpers import CPU, compose
+from training_helpers import CPU, SMALL, compose
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
 
@@ -64,7 +65,8 @@ def main() -> None:
     torch.set_num_threads(1)
     register_resolvers()
     path, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
-    folder = RunFolder.create(path, compose(*sys.argv[3:], game=runs.CHASE))
+    small = () if any(setting.startswith("algorithm=") for setting in sys.argv[3:]) else SMALL
+    folder = RunFolder.create(path, compose(*sys.argv[3:], game=runs.CHASE, small=small))
     for end in [*plan, None]:
         child = os.fork()
         if child == 0:

@@ -1,0 +1,150 @@
+"""The recurrent state space model: how the state follows from actions, and what images tell about it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.dreamer.config import NetworkConfig
+from models.dreamer.latents import Gumbel, draw_gumbel, mixed_log_probs, sample_index, straight_through
+from models.dreamer.layers import BlockLinear, RMSNorm, linear
+
+
+@dataclass(frozen=True)
+class State:
+    """Recurrent states `deter` (…, deter), and latents `stoch` (…, variables, classes), one-hot in float32."""
+
+    deter: Tensor
+    stoch: Tensor
+
+    @property
+    def features(self) -> Tensor:
+        """The input of the heads (…, num_features), float32."""
+        return torch.cat((self.deter.float(), self.stoch.flatten(-2)), dim=-1)
+
+    def detach(self) -> "State":
+        return State(self.deter.detach(), self.stoch.detach())
+
+    def reset(self, is_first: Tensor) -> "State":
+        """The zero state where `is_first` bool (b) is set."""
+        kept = ~is_first
+        return State(self.deter * kept[:, None], self.stoch * kept[:, None, None])
+
+
+@dataclass(frozen=True)
+class Observed:
+    """States (b, t, …) after frames, with the log-probabilities (b, t, variables, classes) of their latents.
+
+    `posterior` knows the frame, `prior` does not. `index` int64 (b, t, variables) are the sampled classes.
+    """
+
+    state: State
+    index: Tensor
+    posterior: Tensor
+    prior: Tensor
+
+
+class Rssm(nn.Module):
+    """A recurrent network of block-linear layers, and distributions of the latent with and without the frame."""
+
+    def __init__(self, config: NetworkConfig, num_actions: int, num_tokens: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_actions = num_actions
+        deter, hidden, latent = config.deter, config.hidden, config.stoch * config.classes
+        for name, num_inputs in (("deter", deter), ("stoch", latent), ("action", num_actions)):
+            self.add_module(f"in_{name}", linear(num_inputs, hidden))
+            self.add_module(f"in_{name}_norm", RMSNorm(hidden))
+        self.hidden = BlockLinear(deter + config.blocks * 3 * hidden, deter, config.blocks)
+        self.hidden_norm = RMSNorm(deter)
+        self.gates = BlockLinear(deter, 3 * deter, config.blocks)
+        self.posterior0 = linear(deter + num_tokens, hidden)
+        self.posterior0_norm = RMSNorm(hidden)
+        self.posterior_logits = linear(hidden, latent)
+        self.prior0, self.prior0_norm = linear(deter, hidden), RMSNorm(hidden)
+        self.prior1, self.prior1_norm = linear(hidden, hidden), RMSNorm(hidden)
+        self.prior_logits = linear(hidden, latent)
+
+    def initial(self, batch_size: int) -> State:
+        """The state before any frame: zeros."""
+        config, weight = self.config, self.gates.weight
+        shape = (batch_size, config.stoch, config.classes)
+        return State(weight.new_zeros(batch_size, config.deter), weight.new_zeros(shape))
+
+    def embed_action(self, act: Tensor, is_first: Tensor | None = None) -> Tensor:
+        """Features (…, hidden) of actions int64 (…); where `is_first` is set, of no action, the zero vector."""
+        vectors = F.one_hot(act, self.num_actions).float()
+        return self.embed_vector(vectors if is_first is None else vectors * ~is_first[..., None])
+
+    def embed_vector(self, act: Tensor) -> Tensor:
+        """Features (…, hidden) of one-hot actions (…, num_actions)."""
+        return F.silu(self.in_action_norm(self.in_action(act)))
+
+    def advance(self, state: State, act: Tensor) -> Tensor:
+        """The next recurrent state (b, deter), for states (b, …) and features `act` (b, hidden) of the actions."""
+        blocks = self.config.blocks
+        from_deter = F.silu(self.in_deter_norm(self.in_deter(state.deter)))
+        from_stoch = F.silu(self.in_stoch_norm(self.in_stoch(state.stoch.flatten(1))))
+        shared = torch.cat((from_deter, from_stoch, act.to(from_deter.dtype)), dim=-1)
+        own = state.deter.to(shared.dtype).unflatten(-1, (blocks, -1))  # b g deter/g
+        inputs = torch.cat((own, shared[:, None].expand(-1, blocks, -1)), dim=-1).flatten(1)
+        hidden = F.silu(self.hidden_norm(self.hidden(inputs)))
+        # Each block has its own slices of the three gates.
+        gates = self.gates(hidden).unflatten(-1, (blocks, 3, -1)).unbind(2)
+        reset, candidate, update = [each.flatten(1) for each in gates]
+        update = torch.sigmoid(update - 1)
+        return update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * state.deter.to(update.dtype)
+
+    def posterior(self, deter: Tensor, tokens: Tensor) -> Tensor:
+        """Logits (…, variables, classes) of the latent, given the frame's tokens (…, num_tokens)."""
+        return self._posterior_logits(deter, self._read(tokens))
+
+    def prior(self, deter: Tensor) -> Tensor:
+        """Logits (…, variables, classes) of the latent, without the frame."""
+        x = F.silu(self.prior0_norm(self.prior0(deter)))
+        x = F.silu(self.prior1_norm(self.prior1(x)))
+        return self._as_latent(self.prior_logits(x))
+
+    def observe(
+        self, state: State, tokens: Tensor, act: Tensor, is_first: Tensor, gumbel: Gumbel = draw_gumbel
+    ) -> Observed:
+        """Follow t frames from a state (b, …). `act` int64 (b, t) are the actions before each frame.
+
+        `tokens` (b, t, num_tokens). Where `is_first` bool (b, t) is set, the state and action before are forgotten.
+        """
+        acts, read = self.embed_action(act, is_first), self._read(tokens)
+        deters, stochs, indices, posteriors = [], [], [], []
+        for step in range(act.size(1)):
+            state = state.reset(is_first[:, step])
+            deter = self.advance(state, acts[:, step])
+            posterior = mixed_log_probs(self._posterior_logits(deter, read[:, step]), self.config.unimix)
+            index = sample_index(posterior.detach(), gumbel)
+            state = State(deter, straight_through(posterior, index))
+            for kept, value in ((deters, deter), (stochs, state.stoch), (indices, index), (posteriors, posterior)):
+                kept.append(value)
+        deter = torch.stack(deters, dim=1)
+        prior = mixed_log_probs(self.prior(deter), self.config.unimix)
+        states = State(deter, torch.stack(stochs, dim=1))
+        return Observed(states, torch.stack(indices, dim=1), torch.stack(posteriors, dim=1), prior)
+
+    def imagine_step(self, state: State, act: Tensor, gumbel: Gumbel = draw_gumbel) -> State:
+        """The next state (b, …) after actions int64 (b), without gradient through the sample."""
+        deter = self.advance(state, self.embed_action(act))
+        index = sample_index(mixed_log_probs(self.prior(deter), self.config.unimix), gumbel)
+        return State(deter, self.one_hot(index))
+
+    def one_hot(self, index: Tensor) -> Tensor:
+        """Latents (…, variables, classes), float32, of classes (…, variables)."""
+        return F.one_hot(index.long(), self.config.classes).float()
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        """The share of the tokens in the posterior's first layer, which can be computed for all frames at once."""
+        return F.linear(tokens, self.posterior0.weight[:, self.config.deter :], self.posterior0.bias)
+
+    def _posterior_logits(self, deter: Tensor, read: Tensor) -> Tensor:
+        x = F.linear(deter, self.posterior0.weight[:, : self.config.deter]) + read
+        return self._as_latent(self.posterior_logits(F.silu(self.posterior0_norm(x))))
+
+    def _as_latent(self, logits: Tensor) -> Tensor:
+        return logits.unflatten(-1, (self.config.stoch, self.config.classes))

@@ -1,0 +1,33 @@
+"""Settings of a small run of DreamerV3; a game has to be added."""
+
+LENGTH, PREFILL, BATCH_SIZE, UPDATES_PER_ROW = 6, 20, 4, 0.25
+SMALL = (
+    "algorithm=dreamer",
+    "agent.deter=16",
+    "agent.hidden=8",
+    "agent.classes=4",
+    "agent.units=8",
+    "agent.depth=2",
+    "agent.stoch=4",
+    f"dreamer.batch_size={BATCH_SIZE}",
+    f"dreamer.length={LENGTH}",
+    f"dreamer.prefill={PREFILL}",
+    f"dreamer.train_ratio={UPDATES_PER_ROW * BATCH_SIZE * LENGTH}",
+    "dreamer.losses.horizon=3",
+    "dreamer.optimizer.lr=1e-3",
+    "dreamer.optimizer.warmup=5",
+    "imagined.num_context_steps=2",
+    "collection.train.num_steps_total=110",
+    "collection.train.first_epoch.min=50",
+    "collection.train.first_epoch.max=50",
+    "collection.train.steps_per_epoch=30",
+    "collection.test.num_envs=2",
+    "collection.test.num_episodes=2",
+    "collection.test.num_final_episodes=2",
+    "evaluation.every=100",
+    "evaluation.untrained=false",
+    "evaluation.video_steps=4",
+    "training.compile=false",
+    "common.device=cpu",
+    "common.seed=3",
+)
