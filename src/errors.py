@@ -6,7 +6,7 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake that the user can correct. The message is one line: what is wrong, where, and how to correct it.
 
-    `main.py` and `play.py` print the message and exit with code 2, without a traceback.
+    The entry points print the message and exit with code 2, without a traceback.
     """
 
 

@@ -1,6 +1,7 @@
 """Atomic writing of files, and reading that cannot run code."""
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -144,6 +145,48 @@ def load_json(path: Path) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: it is not JSON ({error}).") from None
+
+
+def load_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file with a JSON mapping in each line, without an incomplete last line; [] if there is no file.
+
+    Raises UserError for a line that is not one.
+    """
+    if not os.path.lexists(path):
+        return []
+    require_plain_file(path)
+    lines = []
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        if not isinstance(line, dict):
+            raise UserError(f"{path} is damaged: line {number} is not a JSON mapping.")
+        lines.append(line)
+    return lines
+
+
+def append_json_line(path: Path, line: dict[str, Any]) -> None:
+    """Append a JSON mapping as a whole line; it is on disk afterwards. Several processes can append to a file.
+
+    An incomplete last line, which a killed process left, is removed. Raises UserError if the disk is full.
+    """
+    content = json.dumps(line, allow_nan=False).encode() + b"\n"
+    # Unbuffered: what could not be written must not be tried again when the file is closed.
+    with open(path, "a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        end = file.read().rfind(b"\n") + 1
+        file.truncate(end)
+        try:
+            while content:
+                content = content[file.write(content) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            file.truncate(end)
+            raise_if_disk_full(error, path)
+            raise
 
 
 def load_array(path: Path) -> np.ndarray:

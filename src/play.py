@@ -16,8 +16,6 @@ from game.film import make_film
 from game.options import ASK, read_arguments
 from game.painter import Painter
 from game.play_env import PlayEnv
-from game.pretrained import ask_for_game, find_game, load_pretrained, pretrained_env, pretrained_folder
-from game.source import Source, find_run, list_datasets, load_config, load_source
 from game.view import Playable
 from game.window import Window, open_display, screen_size
 from run.config import register_resolvers
@@ -27,6 +25,8 @@ from run.folder import PROJECT
 from run.interrupt import Interrupts
 from run.media import check_film_path
 from run.random_state import seed_everything
+from trained.pretrained import ask_for_game, find_game, load_pretrained, pretrained_env, pretrained_folder
+from trained.source import Source, find_run, list_datasets, load_config, load_source
 
 FPS = 15
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agent import Agent
 from component import Component
-from data import Batch, Experience, Spaces
+from data import Batch, Experience, Imagined, Spaces
 from rl.policy import Env, Policy
 from run.ranks import Ranks
 
@@ -84,12 +84,12 @@ class World(Env, Protocol):
     shows_rewards: bool
     """Whether the world also predicts rewards and ends."""
 
-    def imagine(self, batch: Batch, act: Tensor) -> Tensor:
-        """Imagine frames under given actions, without ends or restarts.
+    def imagine(self, batch: Batch, act: Tensor) -> Imagined:
+        """Imagine frames, rewards and ends under given actions, without ending or restarting.
 
         `batch` holds the `num_context_steps` real frames and actions to start from; its last action leads to the first
         imagined frame. `act` int64 (b, t - 1), or vectors (b, t - 1, size), are the actions taken at the imagined
-        frames. Returns uint8 (b, t, c, h, w).
+        frames. Returns t steps; without rewards and ends unless the world `shows_rewards`.
         """
 
     def parts(self) -> Mapping[str, tuple[Any, str]]:

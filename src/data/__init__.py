@@ -11,7 +11,7 @@ from data.full_frames import FullFrames
 from data.replay import Replay, segment_by_segment
 from data.segments import Segments, chunk_episodes, draw_segments, episode_probabilities
 from data.spaces import Actions, Spaces
-from data.step import Start, Step
+from data.step import Imagined, Start, Step
 from data.stored import StoredReplay
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Episode",
     "Experience",
     "FullFrames",
+    "Imagined",
     "Replay",
     "SegmentConfig",
     "Segments",

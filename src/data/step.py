@@ -1,4 +1,4 @@
-"""What a vector environment returns from `reset` and `step`."""
+"""What environments return: from `reset` and `step`, and from imagining under given actions."""
 
 from dataclasses import dataclass
 
@@ -46,3 +46,16 @@ class Step:
     @property
     def dead(self) -> Tensor:
         return self.end | self.trunc
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """What a world imagines under given actions, without ends or restarts.
+
+    `obs` uint8 (b, t, c, h, w). `rew` float32 (b, t) and `end` bool (b, t) answer the actions that lead to these
+    frames; both are None if the world predicts neither.
+    """
+
+    obs: Tensor
+    rew: Tensor | None = None
+    end: Tensor | None = None

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import Batch, Segments, Start, Step, to_bytes, to_unit_range
+from data import Batch, Imagined, Segments, Start, Step, to_bytes, to_unit_range
 from envs.config import WorldModelEnvConfig
 from envs.start_pool import StartPool
 from errors import UserError
+from models.blocks import LstmState
 from models.diffusion import Denoiser, DiffusionSampler
 from models.losses import sample_categorical
 from models.rew_end_model import RewEndModel
@@ -160,18 +161,19 @@ class WorldModelEnv:
         )
 
     @torch.no_grad()
-    def imagine(self, batch: Batch, act: Tensor) -> Tensor:
-        """Imagine frames under given actions, without ends or restarts, and without changing the environment.
+    def imagine(self, batch: Batch, act: Tensor) -> Imagined:
+        """Imagine t steps under given actions, without ending or restarting, and without changing the environment.
 
         `batch` holds n real frames and actions to start from; `act` (b, t - 1), or vectors (b, t - 1, num_actions),
-        are the actions taken at the imagined frames. Returns t imagined frames, uint8 (b, t, c, h, w).
+        are the actions taken at the imagined frames.
         """
         frames, acts = list(to_unit_range(batch.obs).unbind(1)), torch.cat((batch.act, act), dim=1)
         n = len(frames)
         for step in range(acts.size(1) - n + 1):
             frame, _ = self.sampler.sample(torch.stack(frames[-n:], dim=1), acts[:, step : step + n])
             frames.append(to_unit_range(to_bytes(frame)))
-        return to_bytes(torch.stack(frames[n:], dim=1))
+        rew, end = self._outcomes(batch, frames, acts)
+        return Imagined(to_bytes(torch.stack(frames[n:], dim=1)), rew, end)
 
     def state_dict(self) -> dict[str, Any]:
         now = None
@@ -196,11 +198,28 @@ class WorldModelEnv:
         if self.rew_end_model is None:
             nothing = torch.zeros(self.num_envs, device=act.device)
             return nothing, nothing.bool(), (now.hx, now.cx)
-        logits_rew, logits_end, (hx, cx) = self.rew_end_model.predict(
-            now.obs[:, -1:], act[:, None], next_obs, (now.hx[None], now.cx[None])
-        )
+        rew, end, (hx, cx) = self._sample_outcome(now.obs[:, -1:], act, next_obs, (now.hx[None], now.cx[None]))
+        return rew, end, (hx[0], cx[0])
+
+    def _outcomes(self, batch: Batch, frames: list[Tensor], acts: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Rewards and ends (b, t) of the imagined frames, which follow those of the batch in `frames`."""
+        if self.rew_end_model is None:
+            return None, None
+        n, memory, outcomes = batch.obs.size(1), self._watch(batch), []
+        for step in range(n, len(frames)):
+            before, after = frames[step - 1][:, None], frames[step][:, None]
+            rew, end, memory = self._sample_outcome(before, acts[:, step - 1], after, memory)
+            outcomes.append((rew, end))
+        rews, ends = zip(*outcomes, strict=True)
+        return torch.stack(rews, dim=1), torch.stack(ends, dim=1)
+
+    def _sample_outcome(
+        self, obs: Tensor, act: Tensor, next_obs: Tensor, hx_cx: LstmState
+    ) -> tuple[Tensor, Tensor, LstmState]:
+        """A reward and an end (b) of one transition between frames (b, 1, c, h, w), and the model's new memory."""
+        logits_rew, logits_end, hx_cx = self.rew_end_model.predict(obs, act[:, None], next_obs, hx_cx)
         rew = sample_categorical(logits_rew[:, 0]).float() - 1
-        return rew, sample_categorical(logits_end[:, 0]).bool(), (hx[0], cx[0])
+        return rew, sample_categorical(logits_end[:, 0]).bool(), hx_cx
 
     def _enlarge(self, full_obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor | None]:
         """The full-size frames for conditioning the next step, and `next_obs` (b, c, h, w) in full size, uint8."""
@@ -221,13 +240,19 @@ class WorldModelEnv:
         if self.rew_end_model is None:
             empty = obs.new_zeros(len(obs), 0)
             return obs, act, empty, empty, full_obs, origin
+        hx, cx = self._watch(batch)
+        return obs, act, hx[0], cx[0], full_obs, origin
+
+    def _watch(self, batch: Batch) -> LstmState:
+        """The memory of the reward model after the batch, (1, b, lstm_dim) each."""
+        obs, act = batch.frames, batch.act
         memory = obs.new_zeros(1, len(obs), self.rew_end_model.config.lstm_dim)
         hx, cx = memory, memory
         # One transition at a time, as in `step`: the network gets only one input shape, and compiles once.
         for this, following in itertools.pairwise(range(obs.size(1))):
             before, after = obs[:, this : this + 1], obs[:, following : following + 1]
             *_, (hx, cx) = self.rew_end_model.predict(before, act[:, this : this + 1], after, (hx, cx))
-        return obs, act, hx[0], cx[0], full_obs, origin
+        return hx, cx
 
     def _first_full(self, batch: Batch) -> Tensor:
         """The last frames in full size; if they are not in the batch, the small ones are enlarged."""

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from algorithms.base import Surroundings, World
-from algorithms.size import check_size
-from data import ActionLayout, Actions, Batch, Dataset, Spaces
-from envs import EnvConfig, RealEnv, RecordedGameConfig, action_layout, frame_shape, make_env
+from algorithms.base import World
+from data import ActionLayout, Batch, Spaces
+from envs import EnvConfig, RealEnv, RecordedGameConfig, action_layout, make_env
 from envs.trust import check_env
 from errors import UserError
 from game.idle_keys import IdleKeys
@@ -17,14 +16,13 @@ from game.layout_keys import LayoutKeys
 from game.moment import Place
 from game.play_env import PlayEnv
 from game.recorder import Recorder
-from game.source import Source
 from game.spawns import SpawnStarts
 from game.starts import StartSource, open_starts
 from rl.policy import Policy
-from run.compiled import compile_networks
-from run.device import cast_weights, choose_precision, set_backends
+from run.device import choose_precision
 from run.folder import RunFolder
-from run.ranks import Ranks
+from trained.opening import find_spaces, open_agent
+from trained.source import Source
 
 HORIZON_OF_POLICIES = 50
 LABELS = {"wm": "world model", "test": "real (test)", "train": "real (train)"}
@@ -54,21 +52,12 @@ def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_
 
     With `is_for_people=False` no person can play, and recorded actions are replayed instead.
     """
-    precision, spaces = choose_precision(config.precision, device), _find_spaces(source)
-    set_backends(device, precision)
+    precision, spaces = choose_precision(config.precision, device), find_spaces(source)
 
     def draw_starts(count: int, length: int, with_full_frames: bool) -> Batch:
         return starts.draw(count, length, with_full_frames)
 
-    around = Surroundings(spaces, Ranks(0, 1, device), precision, config.seed, draw_starts=draw_starts)
-    check_size(source.definition, source.config, around)
-    algorithm = source.definition.make(source.config, around)
-    agent = algorithm.agent.eval().to(device, memory_format=torch.channels_last)
-    agent.take(source.weights, str(source.weights_path))
-    for network in agent.networks_to_compile:
-        cast_weights(network, precision)
-    compile_networks(agent.networks_to_compile, config.compile, device, is_first=True)
-
+    algorithm = open_agent(source, spaces, device, precision, config.seed, draw_starts, config.compile)
     policy, world = algorithm.policy, algorithm.world(1)
     controller = _choose_controller(config, policy, is_for_people)
     starts: StartSource | None = None
@@ -94,16 +83,6 @@ def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_
         device,
         config.store_original_obs,
     )
-
-
-def _find_spaces(source: Source) -> Spaces:
-    """The agent's frames and actions: their number is read from its weights, their kind from the game or the data."""
-    count, env = source.definition.count_actions(source.weights), source.config.env.train
-    kind = "numbered" if action_layout(env) is None else "multi-hot"
-    dataset = next(filter(None, map(Dataset.open_if_any, sorted(source.datasets))), None)
-    if kind == "numbered" and dataset is not None:
-        kind = Actions.of(dataset.load_episode(0).act).kind
-    return Spaces(frame_shape(env), Actions(kind, count))
 
 
 def _open_starts(

@@ -2,16 +2,17 @@
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
 from game.play_env import CONTROLLERS
+from run.arguments import OneLineParser, positive, whole
 
 ASK = "?"
 LARGEST_SIZE = 8192
 
 
 def read_arguments() -> argparse.Namespace:
-    parser = OneLineParser(description="Step into a trained world model: play, watch, record, or look through data.")
+    words = "Step into a trained world model: play, watch, record, or look through data."
+    parser = OneLineParser(prog="src/play.py", description=words)
     what = parser.add_argument_group("what to play")
     what.add_argument(
         "--run", type=Path, metavar="DIR", help="run folder (the one around the current directory, else the newest)"
@@ -84,22 +85,3 @@ def find_conflict(arguments: argparse.Namespace) -> str | None:
         f"--size {arguments.size} is too large: {LARGEST_SIZE} at most": arguments.size > LARGEST_SIZE,
     }
     return next((words for words, holds in conflicts.items() if holds), None)
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Reports a mistake in one line, as everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}. python src/play.py --help lists all options.\n")
-
-
-def whole(word: str) -> int:
-    if not (word.isascii() and word.isdecimal() and len(word) < 10):
-        raise argparse.ArgumentTypeError(f"{word} is not a whole number from 0 to 999999999")
-    return int(word)
-
-
-def positive(word: str) -> int:
-    if whole(word) == 0:
-        raise argparse.ArgumentTypeError("0 is too small")
-    return int(word)

@@ -13,11 +13,11 @@ from data import Batch, Dataset, Episode, FullFrames, Segments, StoredReplay
 from envs import make_env
 from envs.trust import check_env
 from errors import UserError
-from game.source import Source
 from rl.collector import Collector
 from rl.policy import Policy
 from run.folder import RunFolder
 from run.lock import turn_in
+from trained.source import Source
 
 NUM_COLLECTED_STEPS = 1000
 

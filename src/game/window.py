@@ -13,7 +13,6 @@ from run.interrupt import Interrupts
 
 ROOM_FOR_HEADER = 120
 KEYPAD = {"enter": "return", **{f"[{digit}]": str(digit) for digit in range(10)}}
-NO_DISPLAY = "There is no display here. Use --video FILE.mp4 to make a film of it instead."
 
 
 class Window:
@@ -112,19 +111,20 @@ def _name(event: pygame.event.Event) -> str | None:
     return None
 
 
-def open_display() -> None:
-    """Raises UserError where there is none."""
+def open_display(instead: str = "--video FILE.mp4 to make a film of it") -> None:
+    """Raises UserError where there is none; `instead` is what it advises to use."""
+    no_display = f"There is no display here. Use {instead} instead."
     named = "SDL_VIDEODRIVER" in os.environ
     if sys.platform == "linux" and not named and not ({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
-        raise UserError(NO_DISPLAY)
+        raise UserError(no_display)
     try:
         pygame.display.init()
     except pygame.error:
-        raise UserError(NO_DISPLAY) from None
+        raise UserError(no_display) from None
     # Where no other driver works, SDL draws into memory, without a message.
     if pygame.display.get_driver() in ("offscreen", "dummy") and not named:
         pygame.display.quit()
-        raise UserError(NO_DISPLAY)
+        raise UserError(no_display)
 
 
 def screen_size() -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Collection of episodes: a policy plays in a real environment, and its episodes are stored."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from data import Episode, Step, to_device
 from rl.policy import Env, Memory, Policy, Rememberer, send
+from rl.results import Results
 from run.device import autocast
 
 Store = Callable[[Episode, int | None], int]
@@ -43,13 +44,14 @@ class Collector:
         self,
         env: Env,
         policy: Policy,
-        store: Store,
+        store: Store | None,
         epsilon: float,
         precision: torch.dtype = torch.float32,
         device: torch.device | None = None,
     ) -> None:
         """A random action is taken with probability `epsilon`; the policy runs in `precision`.
 
+        With `store=None` no frames are kept: only the returns and lengths of episodes are.
         `device`: where the policy runs; by default, where the environment's frames are. Episodes are kept in main
         memory, so the frames of an environment that returns them there travel only once: to the policy.
         """
@@ -86,9 +88,20 @@ class Collector:
             self._quota = [num_episodes // count + (index < num_episodes % count) for index in range(count)]
         self.forget_results()
 
+    def rest(self) -> Iterator[int]:
+        """Play until every environment has played its share; yields the number of episodes played, after each step."""
+        while not self.is_complete:
+            self.step()
+            yield len(self.returns)
+
     def forget_results(self) -> None:
         """Reset the number of steps, and the returns and lengths of finished episodes."""
         self.num_steps, self.returns, self.lengths = 0, [], []
+
+    @property
+    def results(self) -> Results:
+        """Of the episodes that ended since `begin` or `forget_results`."""
+        return Results(tuple(self.returns), tuple(self.lengths))
 
     @property
     def has_begun(self) -> bool:
@@ -100,6 +113,13 @@ class Collector:
         return self._quota is not None and all(
             done >= share for done, share in zip(self.episodes_of, self._quota, strict=True)
         )
+
+    def glance(self) -> tuple[Tensor, float]:
+        """The frame uint8 (c, h, w) and the return so far of the first environment that has episodes left."""
+        quota = self._quota or [None] * self.env.num_envs
+        left = [index for index, share in enumerate(quota) if share is None or self.episodes_of[index] < share]
+        index = left[0] if left else 0
+        return self._obs[index], self._totals[index]
 
     @torch.no_grad()
     def step(self) -> None:
@@ -180,16 +200,18 @@ class Collector:
             self.num_steps += 1
             self._totals[index] += rew
             self._ages[index] += 1
-            # A copy: a view would keep the frames of all environments in memory.
-            unfinished.obs.append(obs[index].clone())
-            unfinished.answers.append(answer)
-            unfinished.extra.append({name: values[index].clone() for name, values in extra.items()})
+            if self.store is not None:
+                # A copy: a view would keep the frames of all environments in memory.
+                unfinished.obs.append(obs[index].clone())
+                unfinished.answers.append(answer)
+                unfinished.extra.append({name: values[index].clone() for name, values in extra.items()})
             if end or trunc:
                 self._finish(index, step.final_obs[index].cpu().clone())
 
     def _finish(self, index: int, final_obs: Tensor) -> None:
         unfinished = self._unfinished[index]
-        self.store(_episode(unfinished, final_observation=final_obs), unfinished.episode_id)
+        if self.store is not None:
+            self.store(_episode(unfinished, final_observation=final_obs), unfinished.episode_id)
         self.returns.append(self._totals[index])
         self.lengths.append(self._ages[index])
         self.episodes_of[index] += 1

@@ -1,4 +1,4 @@
-"""Protocols of policies and environments."""
+"""Protocols of policies and environments, and policies without networks of their own."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -42,6 +42,44 @@ class Rememberer(Protocol):
 
     def columns(self, memory: Memory) -> Mapping[str, Tensor]:
         """Values (b, …) for columns of the replay, from the memory that `act` returned."""
+
+
+@runtime_checkable
+class Critic(Thinker, Protocol):
+    """A thinker whose values are estimates of discounted returns, of the signs of rewards."""
+
+    gamma: float
+    """The discount of a step."""
+
+
+class Greedy:
+    """Takes the most likely action of a policy that shows its action probabilities."""
+
+    def __init__(self, policy: Policy) -> None:
+        """`policy` is a `Thinker`, too."""
+        self._policy = policy
+
+    def initial(self, batch_size: int) -> Memory:
+        return self._policy.initial(batch_size)
+
+    def act(self, obs: Tensor, memory: Memory, is_first: Tensor) -> tuple[Tensor, Memory]:
+        _, memory = self._policy.act(obs, memory, is_first)
+        probs, _ = self._policy.thoughts(memory)
+        act = probs.argmax(dim=-1)
+        return act, self._policy.took(memory, act) if isinstance(self._policy, Rememberer) else memory
+
+
+class RandomPolicy:
+    """Takes every action with the same probability."""
+
+    def __init__(self, num_actions: int) -> None:
+        self._num_actions = num_actions
+
+    def initial(self, batch_size: int) -> tuple[()]:
+        return ()
+
+    def act(self, obs: Tensor, memory: tuple[()], is_first: Tensor) -> tuple[Tensor, tuple[()]]:
+        return torch.randint(self._num_actions, is_first.shape, device=is_first.device), memory
 
 
 class Env(Protocol):

@@ -1,4 +1,4 @@
-"""Error handling of the entry points (`main.py`, `play.py`): one line and an exit code for each mistake."""
+"""Error handling of the entry points: one line and an exit code for each mistake."""
 
 import signal
 import sys

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from errors import UserError
-from files import raise_if_disk_full
+from files import load_json_lines, raise_if_disk_full
 from run.folder import RunFolder
 
 
@@ -45,8 +46,16 @@ class Log:
         self._wandb = _start_wandb(folder, wandb, config)
         self._num_lines = 0
         self._latest: dict[str, float | None] = {}
+        self._started = time.monotonic()
+        self._seconds_before = 0.0
         for line in read_metrics(self.path):
             self._follow(line)
+            self._seconds_before = line.get("time/seconds", self._seconds_before)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the run began, without pauses between processes and without work that was discarded."""
+        return self._seconds_before + time.monotonic() - self._started
 
     @property
     def position(self) -> int:
@@ -92,10 +101,15 @@ class Log:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a `metrics.jsonl`, oldest first, without an incomplete last line and without nulls."""
-    if not path.exists():
-        return []
-    lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    """The lines of a `metrics.jsonl`, oldest first, without an incomplete last line and without nulls.
+
+    Raises UserError for a line that is not one of metrics.
+    """
+    lines = load_json_lines(path)
+    for number, line in enumerate(lines, start=1):
+        known = {name: value for name, value in line.items() if value is not None}
+        if "epoch" not in known or not all(isinstance(value, int | float) for value in known.values()):
+            raise UserError(f"{path} is damaged: line {number} has no metrics of an epoch.")
     return [{name: value for name, value in line.items() if value is not None} for line in lines]
 
 

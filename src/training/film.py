@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from algorithms.base import World
 from data import Experience, Segments
@@ -24,9 +25,13 @@ def film_world(world: World, test: Experience, video_steps: int, device: torch.d
         return
     batch = test.gather(_choose_scenes(lengths, n + num_steps)).to(device)
     given = batch.between(0, n)
-    imagined = world.imagine(given, batch.act[:, n : n + num_steps - 1])
-    columns = {"real": batch.obs, "imagined": torch.cat((given.obs, imagined), dim=1)}
-    frames = label_columns({name: frames.flatten(0, 1) for name, frames in columns.items()})
+    imagined = world.imagine(given, batch.act[:, n : n + num_steps - 1]).obs
+    write_scenes({"real": batch.obs, "imagined": torch.cat((given.obs, imagined), dim=1)}, path)
+
+
+def write_scenes(columns: dict[str, Tensor], path: Path) -> None:
+    """Write a video of scenes, uint8 (b, t, c, h, w) in each column, one after another under the columns' names."""
+    frames = label_columns({name: scenes.flatten(0, 1) for name, scenes in columns.items()})
     write_video(frames, frames.shape[1:3], path)
 
 

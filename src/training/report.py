@@ -4,12 +4,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import numpy as np
 from tqdm import tqdm
 
 from algorithms.base import Collect, Interleave, PlayEpisodes, Update
 from component import Component
-from rl.collector import Collector
+from rl.results import Results
 from run.folder import RunFolder
 from run.log import Log, read_metrics
 from run.media import draw_curves
@@ -56,22 +55,11 @@ class Report:
     def rate(self, epoch: int, kind: str) -> None:
         self.numbers(epoch, f"time/{kind}", {"updates_per_second": self._pace.rate(kind)})
 
-    def episodes(self, epoch: int, name: str, collector: Collector, others: dict[str, float]) -> None:
-        """Log `others`, and the returns and lengths of the episodes that a collector finished."""
-        metrics = dict(others)
-        if collector.returns:
-            if name != "train":
-                self._test_length = float(np.mean(collector.lengths))
-            returns = np.array(collector.returns)
-            metrics |= {
-                "num_episodes": len(returns),
-                "return_mean": float(returns.mean()),
-                "return_std": float(returns.std()),
-                "return_min": float(returns.min()),
-                "return_max": float(returns.max()),
-                "length_mean": float(np.mean(collector.lengths)),
-            }
-        self.numbers(epoch, f"collection/{name}", metrics)
+    def episodes(self, epoch: int, name: str, results: Results, others: dict[str, float]) -> None:
+        """Log `others`, and the returns and lengths of finished episodes."""
+        if results.returns and name != "train":
+            self._test_length = results.mean_length
+        self.numbers(epoch, f"collection/{name}", {**others, **results.metrics()})
 
     def epoch(self, progress: Progress) -> None:
         """Print a line with metrics of the epoch and the remaining time; draw new curves if the epoch was tested."""
@@ -82,7 +70,7 @@ class Report:
         words = [f"{label} {latest[name]:.3f}" for label, name in self._epoch_line.items() if name in latest]
         left = self._pace.seconds_for(self._remaining(progress, num_epochs))
         tqdm.write(f"Epoch {epoch}/{num_epochs}: {', '.join(words)}; about {in_words(left)} left")
-        self.numbers(epoch, "time", {"seconds_left": left})
+        self.numbers(epoch, "time", {"seconds": self._log.seconds, "seconds_left": left})
         if self._schedule.is_evaluated(epoch, num_epochs):
             draw_curves(read_metrics(self._folder.metrics), self._folder.media / "curves.png")
 

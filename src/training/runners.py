@@ -1,12 +1,11 @@
 """A runner for each kind of phase. Each can stop between any two steps and resume there."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from algorithms.base import Algorithm, Collect, EvaluateWorld, Interleave, Phase, PlayEpisodes, Save, Update
@@ -74,11 +73,12 @@ class Runners:
             return
         self._begin_collection()
 
-        def is_enough() -> bool:
-            steps = collector.num_steps
-            return steps >= most or (steps >= least and self._has_seen(phase.rewards))
+        def steps() -> Iterator[int]:
+            while (count := collector.num_steps) < most and (count < least or not self._has_seen(phase.rewards)):
+                collector.step()
+                yield collector.num_steps
 
-        self._step_until(is_enough, collector, "Collecting", most, lambda: collector.num_steps)
+        self._take(steps(), collector, "Collecting", most, collector.num_steps)
         collector.store_unfinished()
         self._end_collection()
 
@@ -108,12 +108,13 @@ class Runners:
             return
         if not progress.phase_has_begun:
             self._alone(self._begin_collection)
-        before = progress.steps
+        before, updates_before = progress.steps, [each.num_updates_in_phase for each in components]
         with (
             contextlib.ExitStack() as stack,
             self.report.timed("Interleaving") as units,
             self.report.bar("Interleaving", progress, total, before) as bar,
         ):
+            counts = [stack.enter_context(self.report.timed(each.name)) for each in components]
             for each in components:
                 stack.enter_context(each.at_work())
             show = LossInBar(bar, components[0])
@@ -129,6 +130,8 @@ class Runners:
                     break
                 self.stops.between_steps()
             units.append(progress.steps - before)
+            for each, count, start in zip(components, counts, updates_before, strict=True):
+                count.append(each.num_updates_in_phase - start)
         for each in components:
             self._end_updates(each)
         self._alone(self._end_collection)
@@ -149,11 +152,10 @@ class Runners:
             test.start_over()
             collector.begin(phase.count)
             self.progress.phase_has_begun = True
-        words = "Playing test episodes"
-        self._step_until(lambda: collector.is_complete, collector, words, phase.count, lambda: len(collector.returns))
+        self._take(collector.rest(), collector, "Playing test episodes", phase.count, len(collector.returns))
         test.dataset.save_info()
-        self.report.episodes(self._epoch, phase.name, collector, {})
-        mean_return, best = float(np.mean(collector.returns)), self.progress.best_return
+        self.report.episodes(self._epoch, phase.name, collector.results, {})
+        mean_return, best = collector.results.mean_return, self.progress.best_return
         if phase.name == "test" and self._epoch > 0 and (best is None or mean_return > best):
             self.progress.best_return, self.progress.best_epoch = mean_return, self._epoch
             self._save_agent(self.folder.next_best_agent(self._epoch))
@@ -211,7 +213,7 @@ class Runners:
         dataset.save_info()
         if progress.epoch == 1:
             progress.first_collection = (progress.first_collection or 0) + collector.num_steps
-        self.report.episodes(progress.epoch, "train", collector, {"num_steps": float(dataset.num_steps)})
+        self.report.episodes(progress.epoch, "train", collector.results, {"num_steps": float(dataset.num_steps)})
 
     def _end_updates(self, component: Component) -> None:
         metrics = {**component.finish_phase(), "num_updates": component.num_updates}
@@ -223,14 +225,12 @@ class Runners:
         counts = self.data.train.dataset.info.counter_rew + self.collect_train.unstored_rewards()
         return counts.total() - max(counts.values(), default=0) >= wanted
 
-    def _step_until(
-        self, is_done: Callable[[], bool], collector: Collector, words: str, total: int, count: Callable[[], int]
-    ) -> None:
+    def _take(self, steps: Iterator[int], collector: Collector, words: str, total: int, done: int) -> None:
+        """Take steps in the environments, which yield how much is done; the run can stop after each."""
         before = collector.num_steps
-        with self.report.timed(words) as units, self.report.bar(words, self.progress, total, count()) as bar:
-            while not is_done():
-                collector.step()
-                bar.update(count() - bar.n)
+        with self.report.timed(words) as units, self.report.bar(words, self.progress, total, done) as bar:
+            for done_now in steps:
+                bar.update(done_now - bar.n)
                 self.stops.between_steps()
             units.append(collector.num_steps - before)
 

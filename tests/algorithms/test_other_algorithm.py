@@ -51,6 +51,8 @@ def test_it_trains_at_its_ratio(left_alone: Path) -> None:
     updates = [line["policy/train/num_updates"] for line in lines if "policy/train/num_updates" in line]
     assert steps == [1000, 1500, 2000, 2500, 3000]
     assert updates == [0.25 * count for count in steps]
+    assert all(line["time/policy/updates_per_second"] > 0 for line in lines if "time/policy/updates_per_second" in line)
+    assert sum("time/policy/updates_per_second" in line for line in lines) == 5
     assert Dataset.open(left_alone / "dataset" / "train").num_steps == 3000
 
 

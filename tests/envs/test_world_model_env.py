@@ -223,9 +223,37 @@ def test_imagine_continues_from_its_own_frames(env: WorldModelEnv) -> None:
     starts, act = env.draw_starts(2), torch.randint(4, (2, 1))
     sampler = DiffusionSampler(env.denoiser, config().diffusion_sampler)
     torch.manual_seed(0)
-    frames = env.imagine(starts, act)
+    frames = env.imagine(starts, act).obs
     torch.manual_seed(0)
     first, _ = sampler.sample(to_unit_range(starts.obs), starts.act)
     history = torch.cat((to_unit_range(starts.obs[:, 1:]), to_unit_range(to_bytes(first))[:, None]), dim=1)
     second, _ = sampler.sample(history, torch.cat((starts.act[:, 1:], act), dim=1))
     assert torch.equal(frames, torch.stack((to_bytes(first), to_bytes(second)), dim=1))
+
+
+@torch.no_grad()
+def test_imagine_rewards_what_it_imagined(env: WorldModelEnv) -> None:
+    """Rewards and ends are drawn after the frames, from the logits of the whole sequence at once."""
+    starts, act = env.draw_starts(2), torch.randint(4, (2, 3))
+    torch.manual_seed(0)
+    imagined = env.imagine(starts, act)
+    torch.manual_seed(0)
+    sampler = DiffusionSampler(env.denoiser, config().diffusion_sampler)
+    for _ in range(4):
+        sampler.sample(to_unit_range(starts.obs), starts.act)
+    frames = torch.cat((starts.frames, to_unit_range(imagined.obs)), dim=1)
+    acts = torch.cat((starts.act, act), dim=1)
+    logits_rew, logits_end, _ = env.rew_end_model.predict(frames[:, :-1], acts, frames[:, 1:])
+    for step in range(4):
+        place = N - 1 + step
+        assert torch.equal(imagined.rew[:, step], sample_categorical(logits_rew[:, place]).float() - 1)
+        assert torch.equal(imagined.end[:, step], sample_categorical(logits_end[:, place]).bool())
+
+
+@torch.no_grad()
+def test_a_world_without_rewards_imagines_only_frames(env: WorldModelEnv) -> None:
+    starts = env.draw_starts(2)
+    imagined = WorldModelEnv(env.denoiser, None, env.draw_starts, config(), 2).imagine(starts, starts.act[:, :0])
+    assert imagined.obs.shape == (2, 1, 3, SIZE, SIZE)
+    assert imagined.rew is None
+    assert imagined.end is None

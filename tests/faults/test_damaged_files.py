@@ -28,11 +28,11 @@ from data.full_frames import read_actions, read_frames
 from errors import UserError
 from files import load_array, load_json, load_tensors, save_tensors
 from game.build import PlayConfig, build_play_env
-from game.source import load_config, load_source
 from run.config import register_resolvers
 from run.folder import RunFolder
 from run.ranks import Ranks
 from run.settings import load_yaml
+from trained.source import load_config, load_source
 from trainer import Trainer
 from training.checkpoint import read_state
 from training_helpers import CPU, compose, make_trainer, train

@@ -8,9 +8,9 @@ import pytest
 # Before anything opens a display.
 os.environ["SDL_VIDEODRIVER"] = "dummy"
 
-from game.source import Source, load_source
 from game_runs import make_run, mark_data
 from run.folder import RunFolder
+from trained.source import Source, load_source
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,11 @@ from files import load_tensors
 from game.build import action_names
 from game.dataset_env import DatasetEnv, open_datasets
 from game.painter import Painter, to_array
-from game.pretrained import GAMES, REPOSITORY, ask_for_game, find_game
-from game.source import Source, find_run, load_source
 from game.view import Field
 from game_runs import call_door, copy_run, make_agent, make_run, read_film, write_published_layout
 from run.folder import RunFolder
+from trained.pretrained import GAMES, REPOSITORY, ask_for_game, find_game
+from trained.source import Source, find_run, load_source
 from training_helpers import compose
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -352,7 +352,7 @@ def test_mistakes(
 
 
 def test_nothing_to_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr("game.source.PROJECT", tmp_path)
+    monkeypatch.setattr("trained.source.PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
     line = complaint(capfd, call_door(monkeypatch))
     assert f"There is no run in {tmp_path}/outputs" in line

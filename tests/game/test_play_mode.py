@@ -20,13 +20,13 @@ from game.keys import ActionKeys
 from game.moment import Place
 from game.painter import Painter
 from game.play_env import PlayEnv
-from game.source import Source, load_source
 from game.view import number
 from game.window import Window
 from game_runs import CPU, Player, fields, make_run, play, read_mark
 from models.actor_critic import ActorCritic, ActorCriticConfig
 from run.folder import RunFolder
 from run.interrupt import Interrupts
+from trained.source import Source, load_source
 
 HORIZON = 6
 
@@ -266,7 +266,7 @@ def test_the_world_continues_from_the_start_that_is_shown(marked_run: RunFolder)
         torch.manual_seed(5)
         env.step()
         torch.manual_seed(5)
-        assert torch.equal(world.imagine(StoredReplay(data).gather(segments), nothing)[:, 0], env.now.obs)
+        assert torch.equal(world.imagine(StoredReplay(data).gather(segments), nothing).obs[:, 0], env.now.obs)
         env.press("return")
 
 

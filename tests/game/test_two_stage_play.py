@@ -22,13 +22,13 @@ from game.dataset_env import DatasetEnv, open_datasets
 from game.layout_keys import LayoutKeys
 from game.painter import Painter, to_array
 from game.play_env import PlayEnv
-from game.pretrained import load_pretrained
-from game.source import load_source
 from game.window import Window
 from game_runs import Player, copy_run, fields, make_agent, play
 from preparation.recordings import write_small_copies
 from run.folder import RunFolder
 from run.interrupt import Interrupts
+from trained.pretrained import load_pretrained
+from trained.source import load_source
 from training_helpers import CPU, compose
 
 NUM_CONDITIONING = 2

@@ -1,6 +1,5 @@
 """The whole loop learns: a policy trained only in imagination plays a small game nearly as well as it can be played."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 
 import pixel_game
-import runs
 from algorithms import read_settings
 from algorithms.diamond.agent import DiamondAgent
 from data import Batch, Dataset
@@ -19,19 +17,6 @@ from run.log import read_metrics
 
 pytestmark = pytest.mark.slow
 SHARE_OF_THE_WAY, FIDELITY, NUM_IMAGINED_STEPS = 0.85, 0.95, 4000
-
-
-@pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run of the ordinary command line with the settings of `config/experiment/tiny.yaml`."""
-    folder = tmp_path_factory.mktemp("learning") / "run"
-    game = ["env=gym", "env.train.id=pixel_game:Chase-v0", "+experiment=tiny", "common.device=cpu"]
-    started = time.monotonic()
-    command = runs.command(*game, "common.seed=0", f"hydra.run.dir={folder}")
-    result = runs.run(command, timeout=2400, OMP_NUM_THREADS="2")
-    assert result.returncode == 0, result.stderr
-    print(f"trained in {time.monotonic() - started:.0f} s\n{result.stdout}")
-    return RunFolder.open(folder)
 
 
 def test_the_policy_is_nearly_as_good_as_can_be(learnt: RunFolder) -> None:

@@ -11,6 +11,8 @@ from data import Episode, Start, Step, to_unit_range
 from models.actor_critic import ActorCritic, ActorCriticConfig, ActorCriticLossConfig
 from models.blocks import LstmState
 from rl.collector import Collector
+from rl.policy import Greedy, RandomPolicy
+from rl.results import Results
 from rl.returns import lambda_returns
 from rl.rollout import Rollouts
 
@@ -221,6 +223,51 @@ def test_each_environment_plays_its_share(policy: ActorCritic) -> None:
     while not collector.is_complete:
         collector.step()
     assert sorted(collector.lengths) == [2, 50]
+
+
+def test_episodes_without_their_frames(policy: ActorCritic) -> None:
+    collector = Collector(Counting((2, 50, 3)), ActorCriticPolicy(policy), None, epsilon=0.0)
+    collector.begin(num_episodes=4)
+    played = list(collector.rest())
+    # Each environment plays to its own end, and the longest one decides how many steps are taken.
+    assert played == [0, 1, 2, 3, *[3] * 45, 4]
+    assert sorted(collector.results.lengths) == [2, 2, 3, 50]
+    assert collector.num_steps == 57
+
+
+def test_what_is_logged_of_episodes() -> None:
+    metrics = Results((1.0, 2.0, 6.0), (10, 20, 60)).metrics()
+    assert metrics == {
+        "num_episodes": 3,
+        "return_mean": 3.0,
+        "return_std": pytest.approx((14 / 3) ** 0.5),
+        "return_min": 1.0,
+        "return_max": 6.0,
+        "length_mean": 30.0,
+    }
+    assert Results((), ()).metrics() == {}
+
+
+@torch.no_grad()
+def test_the_greedy_policy_takes_the_most_likely_action(policy: ActorCritic) -> None:
+    obs, never = torch.randint(256, (50, 3, SIZE, SIZE), dtype=torch.uint8), torch.zeros(50, dtype=torch.bool)
+    policy.actor_linear.weight.data.normal_()
+    greedy = Greedy(ActorCriticPolicy(policy))
+    memory = ActorCriticPolicy(policy).initial(50)
+    for _ in range(3):
+        logits, _, memory_of_network = policy.predict(obs, memory)
+        act, memory = greedy.act(obs, memory, never)
+        assert torch.equal(act, logits.argmax(dim=-1))
+        assert act.unique().numel() > 1
+        for ours, theirs in zip(memory, memory_of_network, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_the_random_policy_is_uniform() -> None:
+    count = 3000
+    acts, _ = RandomPolicy(3).act(torch.zeros(count, 3, 2, 2), (), torch.zeros(count, dtype=torch.bool))
+    # 6 standard deviations: fails by chance in fewer than one of 10^7 tests.
+    assert ((torch.bincount(acts, minlength=3) - count / 3).abs() < 6 * (count * 2 / 9) ** 0.5).all()
 
 
 def test_exploration_is_uniform(policy: ActorCritic) -> None:

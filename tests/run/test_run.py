@@ -170,6 +170,19 @@ def test_log_removes_lines_after_its_position(folder: RunFolder) -> None:
     assert [(event.step, event.value) for event in events.Scalars("a/loss")] == [(1, 1.0), (2, 5.0)]
 
 
+def test_a_log_counts_the_time_of_all_processes(folder: RunFolder) -> None:
+    log = Log(folder, WandbConfig(), {})
+    assert 0 <= log.seconds < 1000
+    log.write(1, {"time/seconds": 5000.0})
+    position = log.position
+    log.write(2, {"time/seconds": 7000.0})
+    log.close()
+    again = Log(folder, WandbConfig(), {}, position)
+    # What came after the checkpoint is done again, and its time counts once.
+    assert 5000 <= again.seconds < 6000
+    again.close()
+
+
 def test_log_that_lost_lines_is_noticed(folder: RunFolder) -> None:
     with pytest.raises(UserError, match="is shorter"):
         Log(folder, WandbConfig(), {}, position=10)

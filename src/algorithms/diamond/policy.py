@@ -13,6 +13,7 @@ class ActorCriticPolicy:
 
     def __init__(self, actor_critic: ActorCritic) -> None:
         self.actor_critic = actor_critic
+        self.gamma = actor_critic.loss_config.gamma
 
     def initial(self, batch_size: int) -> LstmState:
         return self.actor_critic.initial_memory(batch_size)

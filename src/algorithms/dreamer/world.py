@@ -9,7 +9,7 @@ from torch import Tensor
 
 from algorithms.dreamer.agent import DreamerAgent
 from algorithms.dreamer.config import ImaginedSection
-from data import Batch, Segments, Start, Step
+from data import Batch, Imagined, Segments, Start, Step
 from envs.start_pool import StartPool
 from models.dreamer import State, TwoHot
 
@@ -70,9 +70,7 @@ class DreamerWorld:
         """Imagine the result of actions int64 (b)."""
         state = self.agent.rssm.imagine_step(self._now, act)
         final_obs = self._draw(state)
-        rew = self._two_hot.mean(self.agent.reward(state.features))
-        going_on = getattr(self.agent, "continue")(state.features).squeeze(-1).sigmoid() / self._discount
-        end = torch.rand_like(going_on) > going_on
+        rew, end = self._outcome(state)
         age = self._age + 1
         trunc = age >= self.horizon
         dead = end | trunc
@@ -83,17 +81,17 @@ class DreamerWorld:
         return Step(obs, rew, end, trunc, final_obs, frames[:, :-1], origin=origin)
 
     @torch.no_grad()
-    def imagine(self, batch: Batch, act: Tensor) -> Tensor:
-        """Imagine frames under given actions, without ends or restarts, and without changing the environment.
+    def imagine(self, batch: Batch, act: Tensor) -> Imagined:
+        """Imagine t steps under given actions, without ending or restarting, and without changing the environment.
 
         `batch` holds the real frames and actions to start from; `act` int64 (b, t - 1) are the actions taken at the
-        imagined frames. Returns t imagined frames, uint8 (b, t, c, h, w).
+        imagined frames.
         """
-        state, frames = self._observe(batch), []
+        state, steps = self._observe(batch), []
         for taken in torch.cat((batch.act[:, -1:], act), dim=1).unbind(1):
             state = self.agent.rssm.imagine_step(state, taken)
-            frames.append(self._draw(state))
-        return torch.stack(frames, dim=1)
+            steps.append((self._draw(state), *self._outcome(state)))
+        return Imagined(*[torch.stack(column, dim=1) for column in zip(*steps, strict=True)])
 
     def state_dict(self) -> dict[str, Any]:
         now = None if self._now is None else vars(self._now)
@@ -110,6 +108,12 @@ class DreamerWorld:
     def _draw(self, state: State) -> Tensor:
         """The frames of states, uint8 (b, c, h, w)."""
         return self.agent.decoder(state.deter, state.stoch).mul(255).round().byte()
+
+    def _outcome(self, state: State) -> tuple[Tensor, Tensor]:
+        """The expected rewards, float32 (b), and sampled ends, bool (b), of arriving in states."""
+        features = state.features
+        going_on = getattr(self.agent, "continue")(features).squeeze(-1).sigmoid() / self._discount
+        return self._two_hot.mean(self.agent.reward(features)), torch.rand_like(going_on) > going_on
 
     def _watch(self, batch: Batch) -> tuple[Tensor, ...]:
         """The columns of starts: the state after the frames, the frames, and where they come from."""

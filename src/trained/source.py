@@ -1,4 +1,4 @@
-"""What there is to play: the weights, settings and data of a run folder, ours or of the published layout."""
+"""A run to play or to measure: the weights, settings and data in its folder, ours or of the published layout."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,6 +20,7 @@ from errors import UserError, near_matches
 from files import load_json
 from run.folder import PROJECT, RunFolder
 from run.settings import read_overrides
+from trained.weights import choose_weights, epoch_of, newest_weights
 
 AGENT_JSON = "agent_config.json"
 
@@ -30,7 +31,8 @@ class Source:
 
     `weights_path` names the weights in messages, `version` on the screen. `datasets` are the data sets of the run,
     `full_res` the folder of their frames in full size; new data sets are made in `folder`. `spawn` is a folder of
-    places to start from. `trusts`: modules that the settings name may be imported.
+    places to start from. `trusts`: modules that the settings name may be imported. `epoch` is the last whole epoch that
+    the weights were trained for, if it is known.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Source:
     full_res: Path | None = None
     spawn: Path | None = None
     trusts: bool = False
+    epoch: int | None = None
 
 
 def find_run(named: Path | None, needs_weights: bool) -> Path:
@@ -64,10 +67,10 @@ def find_run(named: Path | None, needs_weights: bool) -> Path:
     runs = [folder for root in roots for folder in _runs_below(root)]
     if not runs:
         raise UserError(
-            f"There is no run in {roots[0]}: train one with ./scripts/quickstart.sh, name one with --run DIR, or play "
+            f"There is no run in {roots[0]}: train one with ./scripts/quickstart.sh, name the folder of one, or take "
             "published weights with --pretrained."
         )
-    playable = [run for run in runs if _newest_weights(RunFolder(run)) is not None] if needs_weights else runs
+    playable = [run for run in runs if newest_weights(RunFolder(run)) is not None] if needs_weights else runs
     newest = max(playable or runs, key=lambda run: _description(run).stat().st_mtime)
     print(f"Newest run: {newest}")
     return newest
@@ -85,18 +88,19 @@ def load_source(
 
     `overrides` change the settings of imagination, as in `world_model_env=fast`.
     """
-    path = _choose_weights(RunFolder(folder), epoch, best)
-    return make_source(folder, path, override(load_config(folder), overrides), trusts)
+    path = choose_weights(RunFolder(folder), epoch, best)
+    config = override(load_config(folder), overrides)
+    return make_source(folder, path, config, trusts, epoch_of(path, RunFolder(folder)))
 
 
-def make_source(folder: Path, path: Path, config: DictConfig, trusts: bool = False) -> Source:
+def make_source(folder: Path, path: Path, config: DictConfig, trusts: bool = False, epoch: int | None = None) -> Source:
     """From whole settings, and the weights in a file. Raises UserError for what cannot be used."""
     weights = read_weights(path)
     definition, typed = read_settings(config, trusts)
     full_res = _full_res(typed)
     spawn = folder / "spawn" if (folder / "spawn").is_dir() else None
     datasets = list_datasets(folder, config)
-    return Source(folder, path.stem, path, weights, definition, typed, datasets, full_res, spawn, trusts)
+    return Source(folder, path.stem, path, weights, definition, typed, datasets, full_res, spawn, trusts, epoch)
 
 
 def _full_res(config: TrainerConfig) -> Path | None:
@@ -209,28 +213,6 @@ def _runs_below(root: Path) -> Iterator[Path]:
     # outputs/<name>, outputs/<day>/<time>, outputs/<day>/<time>_sweep/<number>
     for pattern in ("*", "*/*", "*/*/*"):
         yield from (folder for folder in root.glob(pattern) if is_run(folder))
-
-
-def _choose_weights(run: RunFolder, epoch: int | None, best: bool) -> Path:
-    versions = sorted(run.agent_versions.glob("agent_epoch_*.pt"))
-    if best:
-        if run.best_agent.is_file():
-            return run.best_agent
-        raise UserError(f"{run.path} has no checkpoints/best.pt: its agent was never evaluated. Leave out --best.")
-    if epoch is not None:
-        if run.agent_version(epoch).is_file():
-            return run.agent_version(epoch)
-        kept = ", ".join(str(int(path.stem.rpartition("_")[2])) for path in versions)
-        raise UserError(f"{run.path} keeps no weights of epoch {epoch}. Kept: {kept or 'none yet'}.")
-    newest = _newest_weights(run)
-    if newest is None:
-        raise UserError(f"{run.path} has no weights yet: its first checkpoint was not written.")
-    return newest
-
-
-def _newest_weights(run: RunFolder) -> Path | None:
-    versions = sorted(run.agent_versions.glob("agent_epoch_*.pt"))
-    return versions[-1] if versions else run.state if run.state.is_file() else None
 
 
 def _from_json(content: dict[str, Any]) -> DictConfig:

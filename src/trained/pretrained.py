@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from envs import AtariConfig, EnvConfig
 from envs.recorded import load_recorded_game
 from errors import UserError, near_matches
-from game.source import Source, complete, make_source, override
 from run.folder import PROJECT
 from run.settings import load_yaml
+from trained.source import Source, complete, make_source, override
 
 REPOSITORY = "eloialonso/diamond"
 GAMES = [

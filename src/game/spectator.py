@@ -1,0 +1,43 @@
+"""Watching a collector play, without taking part."""
+
+import pygame
+
+from game.view import Field, View, number
+from rl.collector import Collector
+
+
+class Spectator:
+    """Steps a collector, and shows the first of its environments that has episodes left; ends with the last episode."""
+
+    repeating_keys: frozenset[str] = frozenset()
+    game_keys: frozenset[str] = frozenset()
+    wants_pointer = False
+    is_still = False
+
+    def __init__(self, collector: Collector, num_episodes: int) -> None:
+        """`collector` has begun `num_episodes` episodes."""
+        self._collector = collector
+        self._num_episodes = num_episodes
+
+    def press(self, key: str) -> None:
+        """There is nothing to do but to watch."""
+
+    def tick(self, held: list[str], motion: tuple[int, int] = (0, 0)) -> None:
+        if self._collector.is_complete:
+            pygame.event.post(pygame.event.Event(pygame.QUIT))
+        else:
+            self._collector.step()
+
+    def view(self) -> View:
+        frame, total = self._collector.glance()
+        results = self._collector.results
+        mean = number(results.mean_return, 8) if results.returns else "…"
+        fields = (
+            Field("episodes", f"{len(results.returns)}/{self._num_episodes}", 11),
+            Field("return", number(total, 8), 8),
+            Field("mean", mean, 8),
+        )
+        return View(frame, fields)
+
+    def close(self) -> None:
+        """The episodes go on without the window."""

@@ -1,0 +1,53 @@
+"""From the weights of a source to an agent that acts and imagines."""
+
+from collections.abc import Callable
+
+import torch
+
+from algorithms.base import Algorithm, Surroundings
+from algorithms.size import check_size
+from data import Actions, Batch, Dataset, Spaces
+from envs import action_layout, frame_shape
+from run.compiled import compile_networks
+from run.device import cast_weights, set_backends
+from run.ranks import Ranks
+from trained.source import Source
+
+
+def open_agent(
+    source: Source,
+    spaces: Spaces,
+    device: torch.device,
+    precision: torch.dtype,
+    seed: int = 0,
+    draw_starts: Callable[[int, int, bool], Batch] | None = None,
+    compiles: bool | str = False,
+) -> Algorithm:
+    """The source's algorithm with its trained weights, for acting only.
+
+    `draw_starts(count, length, with_full_frames)` returns the real steps that imagination starts from. Raises UserError
+    for weights that do not fit the settings.
+    """
+    set_backends(device, precision)
+    around = Surroundings(spaces, Ranks(0, 1, device), precision, seed, draw_starts=draw_starts)
+    check_size(source.definition, source.config, around)
+    algorithm = source.definition.make(source.config, around)
+    agent = algorithm.agent.eval().to(device, memory_format=torch.channels_last)
+    agent.take(source.weights, str(source.weights_path))
+    for network in agent.networks_to_compile:
+        cast_weights(network, precision)
+    compile_networks(agent.networks_to_compile, compiles, device, is_first=True)
+    return algorithm
+
+
+def find_spaces(source: Source) -> Spaces:
+    """The agent's frames and actions: their number is read from its weights, their kind from the game or the data.
+
+    Runs that collect their own data have numbered actions. Their data is not read: it may be changing.
+    """
+    count, env = source.definition.count_actions(source.weights), source.config.env.train
+    kind = "numbered" if action_layout(env) is None else "multi-hot"
+    if kind == "numbered" and source.config.static_dataset.path is not None:
+        dataset = next(filter(None, map(Dataset.open_if_any, sorted(source.datasets))), None)
+        kind = kind if dataset is None else Actions.of(dataset.load_episode(0).act).kind
+    return Spaces(frame_shape(env), Actions(kind, count))
