@@ -20,7 +20,8 @@ NUM_BATCHES = 2
 class DreamerWorld:
     """A vector environment in the latents; it starts by observing `num_context_steps` real frames.
 
-    Rewards are expected values. An episode ends with the predicted probability, and is truncated at the horizon.
+    Rewards are expected values, and exactly zero where that is most likely. An episode ends with the predicted
+    probability, and is truncated at the horizon.
     """
 
     shows_rewards = True
@@ -112,8 +113,10 @@ class DreamerWorld:
     def _outcome(self, state: State) -> tuple[Tensor, Tensor]:
         """The expected rewards, float32 (b), and sampled ends, bool (b), of arriving in states."""
         features = state.features
+        logits = self.agent.reward(features)
+        is_zero = self._two_hot.bins[logits.argmax(dim=-1)] == 0
         going_on = getattr(self.agent, "continue")(features).squeeze(-1).sigmoid() / self._discount
-        return self._two_hot.mean(self.agent.reward(features)), torch.rand_like(going_on) > going_on
+        return torch.where(is_zero, 0, self._two_hot.mean(logits)), torch.rand_like(going_on) > going_on
 
     def _watch(self, batch: Batch) -> tuple[Tensor, ...]:
         """The columns of starts: the state after the frames, the frames, and where they come from."""
