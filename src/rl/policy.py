@@ -64,9 +64,10 @@ class Greedy:
 
     def act(self, obs: Tensor, memory: Memory, is_first: Tensor) -> tuple[Tensor, Memory]:
         _, memory = self._policy.act(obs, memory, is_first)
-        probs, _ = self._policy.thoughts(memory)
-        act = probs.argmax(dim=-1)
-        return act, self._policy.took(memory, act) if isinstance(self._policy, Rememberer) else memory
+        act = self._policy.thoughts(memory)[0].argmax(dim=-1)
+        if isinstance(self._policy, Rememberer):
+            memory = self._policy.took(memory, act)
+        return act, memory
 
 
 class RandomPolicy:

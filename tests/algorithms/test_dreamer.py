@@ -303,7 +303,8 @@ def test_imagination_follows_the_given_actions() -> None:
         imagined = world.imagine(batch, acts)
         frames.append(imagined.obs)
         assert imagined.rew.isfinite().all()
-        assert (imagined.rew.shape, imagined.end.shape) == ((2, length), (2, length))
+        assert (imagined.rew.shape, imagined.rew.dtype) == ((2, length), torch.float32)
+        assert (imagined.end.shape, imagined.end.dtype) == ((2, length), torch.bool)
     assert frames[0].shape == (2, length, 3, 16, 16)
     assert torch.equal(frames[0], frames[1])
     assert torch.equal(frames[0][:, 0], frames[2][:, 0])
@@ -333,8 +334,7 @@ def test_padding_before_an_episode_is_ignored() -> None:
         obs = torch.cat((noise[:, None], batch.obs[:, 1:]), dim=1)
         act = torch.cat((torch.randint(5, (2, 1)), batch.act[:, 1:]), dim=1)
         torch.manual_seed(5)
-        imagined = world.imagine(replace(batch, obs=obs, act=act, mask_padding=mask), torch.zeros(2, 0).long())
-        frames.append(imagined.obs)
+        frames.append(world.imagine(replace(batch, obs=obs, act=act, mask_padding=mask), torch.zeros(2, 0).long()).obs)
     assert torch.equal(*frames)
 
 
