@@ -150,15 +150,9 @@ def _compare(imagined: Imagined, real: Tensor, watch: Watch | None = None) -> Pr
         _to_array(frame_errors(obs, target)),
         _to_array(similarities(obs, target)),
         _to_array(moving_errors(obs, target, moving)),
-        *[None if each is None else _to_array(_signs(each)) for each in outcomes],
+        *[None if each is None else _to_array(each.sign()) for each in outcomes],
         value=None if values is None else values[None],
     )
-
-
-def _signs(values: Tensor) -> Tensor:
-    """-1, 0 or 1. Some worlds imagine expected rewards, which are never zero: less than half a point is no reward."""
-    values = values.float()
-    return torch.where(values.abs() < 0.5, 0.0, values.sign())
 
 
 def _values(critic: Critic | None, precision: torch.dtype, given: Tensor, frames: Tensor) -> np.ndarray | None:

@@ -29,6 +29,7 @@ from files import load_tensors
 from game.keys import ActionKeys
 from game.moment import Place
 from game.play_env import PlayEnv
+from models.dreamer import TwoHot
 from rl.collector import Collector
 from rl.policy import Rememberer, Thinker
 from run.folder import RunFolder
@@ -276,6 +277,22 @@ def test_the_imagined_environment() -> None:
         ages[over] = 0
 
 
+def test_rewards_are_zero_where_that_is_most_likely() -> None:
+    """Otherwise they are expected values: here, of bins 0 and about 1 with equal logits, and of 0 with a larger one."""
+    player = make_player(draw_starts=draw_starts)
+    world, out = player.world(2), player.agent.reward.out
+    bins = TwoHot(255).bins
+    near_one = int((bins - 1).abs().argmin())
+    for logit_of_zero, expected in ((9.9, 0.5), (10.1, 0.0)):
+        out.weight.data.zero_()
+        out.bias.data.fill_(-1e9)
+        out.bias.data[near_one], out.bias.data[127] = 10.0, logit_of_zero
+        rew = world.imagine(draw_starts(2, 2, False), torch.zeros(2, 0).long()).rew
+        assert rew.flatten().tolist() == pytest.approx([expected * float(bins[near_one])] * 2, rel=0.06)
+    assert bins[127] == 0
+    assert not rew.any()
+
+
 def test_imagination_follows_the_given_actions() -> None:
     """As step does; the noise is that of the same random state."""
     dreamer, length = make_player(draw_starts=draw_starts), 5
@@ -285,6 +302,7 @@ def test_imagination_follows_the_given_actions() -> None:
         torch.manual_seed(5)
         imagined = world.imagine(batch, acts)
         frames.append(imagined.obs)
+        assert imagined.rew.isfinite().all()
         assert (imagined.rew.shape, imagined.rew.dtype) == ((2, length), torch.float32)
         assert (imagined.end.shape, imagined.end.dtype) == ((2, length), torch.bool)
     assert frames[0].shape == (2, length, 3, 16, 16)

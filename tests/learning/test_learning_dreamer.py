@@ -58,7 +58,8 @@ def test_reconstructions_and_imagined_frames_are_right(learnt: RunFolder) -> Non
     nothing = torch.zeros(act.shape)
     batch = Batch(obs, act, nothing, nothing, nothing, torch.ones(act.shape, dtype=torch.bool), obs[:, 0])
     torch.manual_seed(0)
-    imagined = share_right(world.imagine(batch.between(0, n), act[:, n : n + horizon - 1]).obs, obs[:, n:])
+    imagined = world.imagine(batch.between(0, n), act[:, n : n + horizon - 1])
+    imagined = share_right(imagined.obs, obs[:, n:])
     rssm = dreamer.agent.rssm
     is_first = torch.zeros(act.shape, dtype=torch.bool)
     is_first[:, 0] = True

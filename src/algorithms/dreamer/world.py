@@ -20,7 +20,8 @@ NUM_BATCHES = 2
 class DreamerWorld:
     """A vector environment in the latents; it starts by observing `num_context_steps` real frames.
 
-    Rewards are expected values. An episode ends with the predicted probability, and is truncated at the horizon.
+    Rewards are expected values, and exactly zero where that is most likely. An episode ends with the predicted
+    probability, and is truncated at the horizon.
     """
 
     shows_rewards = True
@@ -70,7 +71,7 @@ class DreamerWorld:
         """Imagine the result of actions int64 (b)."""
         state = self.agent.rssm.imagine_step(self._now, act)
         final_obs = self._draw(state)
-        rew, end = self._answer(state)
+        rew, end = self._outcome(state)
         age = self._age + 1
         trunc = age >= self.horizon
         dead = end | trunc
@@ -82,15 +83,15 @@ class DreamerWorld:
 
     @torch.no_grad()
     def imagine(self, batch: Batch, act: Tensor) -> Imagined:
-        """Imagine frames, rewards and ends under given actions, without restarts; the environment does not change.
+        """Imagine t steps under given actions, without ending or restarting, and without changing the environment.
 
         `batch` holds the real frames and actions to start from; `act` int64 (b, t - 1) are the actions taken at the
-        imagined frames. Returns t imagined steps.
+        imagined frames.
         """
         state, steps = self._observe(batch), []
         for taken in torch.cat((batch.act[:, -1:], act), dim=1).unbind(1):
             state = self.agent.rssm.imagine_step(state, taken)
-            steps.append((self._draw(state), *self._answer(state)))
+            steps.append((self._draw(state), *self._outcome(state)))
         return Imagined(*[torch.stack(column, dim=1) for column in zip(*steps, strict=True)])
 
     def state_dict(self) -> dict[str, Any]:
@@ -109,11 +110,13 @@ class DreamerWorld:
         """The frames of states, uint8 (b, c, h, w)."""
         return self.agent.decoder(state.deter, state.stoch).mul(255).round().byte()
 
-    def _answer(self, state: State) -> tuple[Tensor, Tensor]:
-        """The expected rewards (b) that lead to states, and whether the episodes end there, bool (b)."""
-        rew = self._two_hot.mean(self.agent.reward(state.features))
-        going_on = getattr(self.agent, "continue")(state.features).squeeze(-1).sigmoid() / self._discount
-        return rew, torch.rand_like(going_on) > going_on
+    def _outcome(self, state: State) -> tuple[Tensor, Tensor]:
+        """The expected rewards, float32 (b), and sampled ends, bool (b), of arriving in states."""
+        features = state.features
+        logits = self.agent.reward(features)
+        is_zero = self._two_hot.bins[logits.argmax(dim=-1)] == 0
+        going_on = getattr(self.agent, "continue")(features).squeeze(-1).sigmoid() / self._discount
+        return torch.where(is_zero, 0, self._two_hot.mean(logits)), torch.rand_like(going_on) > going_on
 
     def _watch(self, batch: Batch) -> tuple[Tensor, ...]:
         """The columns of starts: the state after the frames, the frames, and where they come from."""

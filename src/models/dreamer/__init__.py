@@ -1,6 +1,13 @@
 """DreamerV3 (Hafner et al. 2023): a recurrent model of the world, and an actor and a critic that learn in it."""
 
-from models.dreamer.behaviour import Imagined, Predictions, behaviour_losses, continue_loss, imagine, replay_value_loss
+from models.dreamer.behaviour import (
+    Predictions,
+    Trajectories,
+    behaviour_losses,
+    continue_loss,
+    imagine,
+    replay_value_loss,
+)
 from models.dreamer.config import LossConfig, LossScales, NetworkConfig, level_widths
 from models.dreamer.images import Decoder, Encoder
 from models.dreamer.layers import BlockLinear, Mlp, RMSNorm
@@ -13,7 +20,6 @@ __all__ = [
     "BlockLinear",
     "Decoder",
     "Encoder",
-    "Imagined",
     "Learner",
     "LossConfig",
     "LossScales",
@@ -26,6 +32,7 @@ __all__ = [
     "Rows",
     "Rssm",
     "State",
+    "Trajectories",
     "TwoHot",
     "behaviour_losses",
     "continue_loss",

@@ -14,7 +14,7 @@ from models.dreamer.two_hot import TwoHot
 
 
 @dataclass(frozen=True)
-class Imagined:
+class Trajectories:
     """States `features` (n, h + 1, num_features), from the start on, and the actions sampled at them, (n, h + 1)."""
 
     features: Tensor
@@ -22,7 +22,7 @@ class Imagined:
 
 
 @torch.no_grad()
-def imagine(rssm: Rssm, actor: nn.Module, start: State, horizon: int, gumbel: Gumbel = draw_gumbel) -> Imagined:
+def imagine(rssm: Rssm, actor: nn.Module, start: State, horizon: int, gumbel: Gumbel = draw_gumbel) -> Trajectories:
     """Let the actor act for `horizon` steps from n states; an action is sampled at the last state, too."""
     state, features, acts = start, [], []
     for step in range(horizon + 1):
@@ -30,7 +30,7 @@ def imagine(rssm: Rssm, actor: nn.Module, start: State, horizon: int, gumbel: Gu
         acts.append(sample_index(actor(features[-1]).log_softmax(dim=-1), gumbel))
         if step < horizon:
             state = rssm.imagine_step(state, acts[-1], gumbel)
-    return Imagined(torch.stack(features, dim=1), torch.stack(acts, dim=1))
+    return Trajectories(torch.stack(features, dim=1), torch.stack(acts, dim=1))
 
 
 @dataclass(frozen=True)
