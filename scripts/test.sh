@@ -7,4 +7,5 @@ make_environment requirements-test.txt
 cd "$project"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-exec "$python" -m pytest "$@"
+# Two processes; -n 0 is one, as a debugger needs it.
+exec "$python" -m pytest -n 2 --dist loadgroup "$@"

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -98,3 +99,16 @@ class StartPool:
             ring[first : first + self._batch_size] = column
         self._num_drawn += self._batch_size
         self._unused.append(batch.segments)
+
+
+def origins(batch: Batch) -> Tensor:
+    """Episode and step of each segment's last frame, int64 (b, 2); -1 if they are unknown."""
+    if batch.segments is None:
+        return torch.full((len(batch), 2), -1)
+    last_steps = batch.segments.starts + batch.segments.length - 1
+    return torch.from_numpy(np.stack((batch.segments.episode_ids, last_steps), axis=1))
+
+
+def choose(mask: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """`first` in the rows where `mask` bool (b) is set, `second` elsewhere; both (b, …)."""
+    return torch.where(mask.view(-1, *[1] * (first.ndim - 1)), first, second)

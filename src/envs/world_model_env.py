@@ -1,21 +1,17 @@
 """The imagined environment: diffusion models of frames, and a recurrent model of rewards and ends."""
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from data import Batch, Imagined, Segments, Start, Step, to_bytes, to_unit_range
 from envs.config import WorldModelEnvConfig
-from envs.start_pool import StartPool
+from envs.start_pool import StartPool, choose, origins
 from errors import UserError
-from models.blocks import LstmState
 from models.diffusion import Denoiser, DiffusionSampler
-from models.losses import sample_categorical
 from models.rew_end_model import RewEndModel
 
 
@@ -145,7 +141,7 @@ class WorldModelEnv:
         fresh = _State(*self._starts.take(dead))
         shifted = _State(torch.cat((now.obs[:, 1:], next_obs), dim=1), acts.roll(-1, 1), *memory, full_obs, now.origin)
         pairs = zip(vars(fresh).values(), vars(shifted).values(), strict=True)
-        self._now = _State(*[_where(dead, restarted, continued) for restarted, continued in pairs])
+        self._now = _State(*[choose(dead, restarted, continued) for restarted, continued in pairs])
         self._age = torch.where(dead, 0, age)
         return Step(
             to_bytes(self._now.obs[:, -1]),
@@ -198,28 +194,20 @@ class WorldModelEnv:
         if self.rew_end_model is None:
             nothing = torch.zeros(self.num_envs, device=act.device)
             return nothing, nothing.bool(), (now.hx, now.cx)
-        rew, end, (hx, cx) = self._sample_outcome(now.obs[:, -1:], act, next_obs, (now.hx[None], now.cx[None]))
+        rew, end, (hx, cx) = self.rew_end_model.sample(now.obs[:, -1:], act, next_obs, (now.hx[None], now.cx[None]))
         return rew, end, (hx[0], cx[0])
 
     def _outcomes(self, batch: Batch, frames: list[Tensor], acts: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """Rewards and ends (b, t) of the imagined frames, which follow those of the batch in `frames`."""
         if self.rew_end_model is None:
             return None, None
-        n, memory, outcomes = batch.obs.size(1), self._watch(batch), []
+        n, memory, outcomes = batch.obs.size(1), self.rew_end_model.watch(batch.frames, batch.act), []
         for step in range(n, len(frames)):
             before, after = frames[step - 1][:, None], frames[step][:, None]
-            rew, end, memory = self._sample_outcome(before, acts[:, step - 1], after, memory)
+            rew, end, memory = self.rew_end_model.sample(before, acts[:, step - 1], after, memory)
             outcomes.append((rew, end))
         rews, ends = zip(*outcomes, strict=True)
         return torch.stack(rews, dim=1), torch.stack(ends, dim=1)
-
-    def _sample_outcome(
-        self, obs: Tensor, act: Tensor, next_obs: Tensor, hx_cx: LstmState
-    ) -> tuple[Tensor, Tensor, LstmState]:
-        """A reward and an end (b) of one transition between frames (b, 1, c, h, w), and the model's new memory."""
-        logits_rew, logits_end, hx_cx = self.rew_end_model.predict(obs, act[:, None], next_obs, hx_cx)
-        rew = sample_categorical(logits_rew[:, 0]).float() - 1
-        return rew, sample_categorical(logits_end[:, 0]).bool(), hx_cx
 
     def _enlarge(self, full_obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor | None]:
         """The full-size frames for conditioning the next step, and `next_obs` (b, c, h, w) in full size, uint8."""
@@ -236,23 +224,12 @@ class WorldModelEnv:
     def _burn_in(self, batch: Batch) -> tuple[Tensor, ...]:
         """The columns of `_State` after watching the batch."""
         obs, act, full_obs = batch.frames, batch.act, self._first_full(batch)
-        origin = _origin(batch).to(obs.device)
+        origin = origins(batch).to(obs.device)
         if self.rew_end_model is None:
             empty = obs.new_zeros(len(obs), 0)
             return obs, act, empty, empty, full_obs, origin
-        hx, cx = self._watch(batch)
+        hx, cx = self.rew_end_model.watch(batch.frames, batch.act)
         return obs, act, hx[0], cx[0], full_obs, origin
-
-    def _watch(self, batch: Batch) -> LstmState:
-        """The memory of the reward model after the batch, (1, b, lstm_dim) each."""
-        obs, act = batch.frames, batch.act
-        memory = obs.new_zeros(1, len(obs), self.rew_end_model.config.lstm_dim)
-        hx, cx = memory, memory
-        # One transition at a time, as in `step`: the network gets only one input shape, and compiles once.
-        for this, following in itertools.pairwise(range(obs.size(1))):
-            before, after = obs[:, this : this + 1], obs[:, following : following + 1]
-            *_, (hx, cx) = self.rew_end_model.predict(before, act[:, this : this + 1], after, (hx, cx))
-        return hx, cx
 
     def _first_full(self, batch: Batch) -> Tensor:
         """The last frames in full size; if they are not in the batch, the small ones are enlarged."""
@@ -263,15 +240,3 @@ class WorldModelEnv:
         if batch.full_obs is not None:
             return batch.full_frames[:, -n:]
         return self.upsampler.enlarge(obs[:, -n:].flatten(0, 1)).clamp(-1, 1).unflatten(0, (len(obs), n))
-
-
-def _origin(batch: Batch) -> Tensor:
-    """Episode and step of each segment's last frame, int64 (b, 2); -1 if they are unknown."""
-    if batch.segments is None:
-        return torch.full((len(batch), 2), -1)
-    last_steps = batch.segments.starts + batch.segments.length - 1
-    return torch.from_numpy(np.stack((batch.segments.episode_ids, last_steps), axis=1))
-
-
-def _where(mask: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    return torch.where(mask.view(-1, *[1] * (first.ndim - 1)), first, second)

@@ -44,6 +44,7 @@ def evaluate_agents(arguments: argparse.Namespace, sources: Iterable[Source], wa
         check_folder(arguments.record)
     agents: list[Evaluated] = []
     random: dict[str, Results] = {}
+    random_by_settings: dict[str, Results] = {}
     whole_games = True
     for source in sources:
         check_playable(source, playing)
@@ -51,12 +52,15 @@ def evaluate_agents(arguments: argparse.Namespace, sources: Iterable[Source], wa
         run = identify(_from_here(source.folder), asdict(source.config))
         store = None if arguments.record is None else record_films(arguments.record, film_name(source))
         results = play_agent(source, playing, store, watch)
+        is_first_of_run = all(agent.run.path != run.path for agent in agents)
         agents.append(Evaluated(run, source.version, source.epoch, results))
         append_record(source.folder, record_of("agent", source, playing, results))
-        if arguments.random:
-            if run.game not in random:
-                random[run.game] = play_at_random(source, playing)
-            append_record(source.folder, record_of("random", source, playing, random[run.game]))
+        if arguments.random and is_first_of_run:
+            settings = repr(playing.game(source))
+            if settings not in random_by_settings:
+                random_by_settings[settings] = play_at_random(source, playing)
+            random.setdefault(run.game, random_by_settings[settings])
+            append_record(source.folder, record_of("random", source, playing, random_by_settings[settings]))
         whole_games = whole_games and has_human_score(source, playing)
     if not agents:
         raise UserError("There are no weights to evaluate any more: the run keeps newer ones instead.")

@@ -126,7 +126,7 @@ def _notes(measured: Measured, world: World, policy: Policy | None, num_samples:
     if not world.shows_rewards:
         notes.append("This world predicts no rewards and ends: they are left out.")
     if not isinstance(policy, Critic):
-        notes.append("This agent has no policy with values: they are left out.")
+        notes.append("This agent has no values of discounted signs of rewards: they are left out.")
     elif measured.real_value is None:
         notes.append("The agent has not played these episodes: its values, which depend on who plays, are left out.")
     else:

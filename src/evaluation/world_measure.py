@@ -11,10 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from algorithms.base import World
-from data import Imagined
+from data import Batch, Imagined
 from evaluation.world_metrics import frame_errors, moving_errors, moving_pixels, similarities
 from evaluation.world_segments import Recorded, other_actions, select
-from rl.policy import Critic
+from rl.policy import Critic, Rememberer
 from run.device import autocast
 
 Watch = Callable[[Tensor], np.ndarray | None]
@@ -97,16 +97,17 @@ def measure_world(
             seconds += time.monotonic() - started
             real = recorded.batch.obs[rows].to(device)[:, recorded.num_context_steps - 1 :]
             own, other = slice(0, num_samples * len(rows)), slice(num_samples * len(rows), None)
-            given = recorded.batch.obs[rows, : recorded.num_context_steps].to(device)
+            given = recorded.batch.between(0, recorded.num_context_steps)
+            given = select(given, rows).to(device)
             copied = Imagined(real[:, :1].expand(-1, recorded.horizon, -1, -1, -1))
             chunks.append(
                 (
-                    _compare(_cut(imagined, own), real, partial(watch, given)),
-                    _compare(_cut(imagined, other), real, partial(watch, given)),
+                    _compare(_cut(imagined, own), real, partial(watch, given, act[: len(rows)])),
+                    _compare(_cut(imagined, other), real, partial(watch, given, act[other])),
                     _compare(copied, real),
                 )
             )
-            real_values.append(watch(given, real[:, 1:]))
+            real_values.append(watch(given, act[: len(rows)], real[:, 1:]))
             bar.update(len(rows))
     model, shuffled, copied = [_join(each).where(counted) for each in zip(*chunks, strict=True)]
     return Measured(
@@ -150,29 +151,30 @@ def _compare(imagined: Imagined, real: Tensor, watch: Watch | None = None) -> Pr
         _to_array(frame_errors(obs, target)),
         _to_array(similarities(obs, target)),
         _to_array(moving_errors(obs, target, moving)),
-        *[None if each is None else _to_array(_signs(each)) for each in outcomes],
+        *[None if each is None else _to_array(each.sign()) for each in outcomes],
         value=None if values is None else values[None],
     )
 
 
-def _signs(values: Tensor) -> Tensor:
-    """-1, 0 or 1. Some worlds imagine expected rewards, which are never zero: less than half a point is no reward."""
-    values = values.float()
-    return torch.where(values.abs() < 0.5, 0.0, values.sign())
+def _values(
+    critic: Critic | None, precision: torch.dtype, given: Batch, act: Tensor, frames: Tensor
+) -> np.ndarray | None:
+    """The policy's values (b, t) of frames (b, t, c, h, w), after it has watched the given frames before them.
 
-
-def _values(critic: Critic | None, precision: torch.dtype, given: Tensor, frames: Tensor) -> np.ndarray | None:
-    """The policy's values (b, t) of frames (b, t, c, h, w), after it has watched the given frames before them."""
+    `act` (b, t) are the actions that lead to the frames, for policies that remember what was done.
+    """
     if critic is None:
         return None
-    memory, is_first = critic.initial(len(given)), torch.ones(len(given), dtype=torch.bool, device=given.device)
-    values = []
-    for obs in torch.cat((given, frames), dim=1).unbind(1):
-        with autocast(given.device, precision):
+    memory, is_first = critic.initial(len(given)), torch.ones(len(given), dtype=torch.bool, device=act.device)
+    values, acts = [], torch.cat((given.act[:, :-1], act), dim=1).unbind(1)
+    for step, obs in enumerate(torch.cat((given.obs, frames), dim=1).unbind(1)):
+        with autocast(act.device, precision):
             _, memory = critic.act(obs, memory, is_first)
             values.append(critic.thoughts(memory)[1])
+            if isinstance(critic, Rememberer) and step < len(acts):
+                memory = critic.took(memory, acts[step])
         is_first = torch.zeros_like(is_first)
-    return _to_array(torch.stack(values[given.size(1) :], dim=1))
+    return _to_array(torch.stack(values[given.obs.size(1) :], dim=1))
 
 
 def _join(parts: Sequence[Predictions]) -> Predictions:

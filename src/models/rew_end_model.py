@@ -1,5 +1,6 @@
 """The recurrent model of rewards and terminations."""
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ from models.blocks import (
     height_width,
     init_lstm,
 )
-from models.losses import masked_mean
+from models.losses import masked_mean, sample_categorical
 from models.metrics import Metrics
 from models.sizes import check_image, check_unet
 from ranges import Depth, ImageChannels, Levels, Switch, Whole, Width
@@ -88,6 +89,23 @@ class RewEndModel(nn.Module):
             hidden, hx_cx = self.lstm(features.float().unflatten(0, (b, t)), hx_cx)
             logits = self.head(hidden)
         return *logits.split((NUM_REWARD_CLASSES, NUM_END_CLASSES), dim=-1), hx_cx
+
+    def watch(self, obs: Tensor, act: Tensor) -> LstmState:
+        """The memory (1, b, lstm_dim) after t frames (b, t, c, h, w) and the actions at them, of which the last one is
+        not used: it leads to a later frame."""
+        memory = obs.new_zeros(1, len(obs), self.config.lstm_dim)
+        hx_cx = memory, memory
+        # One transition at a time, as in imagination: the network gets only one input shape, and compiles once.
+        for this, following in itertools.pairwise(range(obs.size(1))):
+            before, after = obs[:, this : this + 1], obs[:, following : following + 1]
+            *_, hx_cx = self.predict(before, act[:, this : this + 1], after, hx_cx)
+        return hx_cx
+
+    def sample(self, obs: Tensor, act: Tensor, next_obs: Tensor, hx_cx: LstmState) -> tuple[Tensor, Tensor, LstmState]:
+        """A reward and an end (b) of one transition between frames (b, 1, c, h, w), and the new memory."""
+        logits_rew, logits_end, hx_cx = self.predict(obs, act[:, None], next_obs, hx_cx)
+        rew = sample_categorical(logits_rew[:, 0]).float() - 1
+        return rew, sample_categorical(logits_end[:, 0]).bool(), hx_cx
 
     def forward(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Cross-entropy of both heads. Where an episode is over, its final observation is used as the next frame."""

@@ -86,9 +86,11 @@ def test_the_same_evaluation_gives_the_same_numbers(shared_run: RunFolder, tmp_p
 def test_choosing_weights(shared_run: RunFolder, tmp_path: Path, call: Call) -> None:
     folder = copy_run(shared_run, tmp_path / "run")
     options = ["--episodes", "1", "--no-random"]
-    assert [row["weights"] for row in rows(call(folder.path, *options, "--every", "1"))] == [
-        *("agent_epoch_00001", "agent_epoch_00003"),
+    assert [row["weights"] for row in rows(call(folder.path, "--episodes", "1", "--every", "1"))] == [
+        *("agent_epoch_00001", "agent_epoch_00003", ""),
     ]
+    # The random policy plays once for all weights of a run.
+    assert [record["player"] for record in read_records(folder.path)] == ["agent", "random", "agent"]
     call(folder.path, *options, "--epoch", "1")
     call(folder.path, *options, "--best")
     shutil.rmtree(folder.agent_versions)
@@ -98,7 +100,8 @@ def test_choosing_weights(shared_run: RunFolder, tmp_path: Path, call: Call) -> 
     call(folder.path, *options)
     call(folder.path, *options, "--best")
     folder.best_agent.unlink()
-    seen = [(record["weights"], record["epoch"]) for record in read_records(folder.path)]
+    agents = [record for record in read_records(folder.path) if record["player"] == "agent"]
+    seen = [(record["weights"], record["epoch"]) for record in agents]
     assert seen == [
         *(("agent_epoch_00001", 1), ("agent_epoch_00003", 3)),
         *(("agent_epoch_00001", 1), ("best", None), ("state", 3), ("best", 2)),

@@ -152,7 +152,7 @@ def test_rollouts_are_saved(run: RunFolder, tmp_path: Path, call: Call) -> None:
 def test_a_world_without_rewards_says_so(two_stage: RunFolder, call: Call) -> None:
     printed = call(two_stage.path, *QUICK, "--data", two_stage.path.parent / "data" / "low_res" / "train")
     assert "This world predicts no rewards and ends: they are left out." in printed
-    assert "This agent has no policy with values: they are left out." in printed
+    assert "This agent has no values of discounted signs of rewards: they are left out." in printed
     assert content(two_stage, "agent_epoch_00001")["metrics"].keys() == {
         "psnr",
         "psnr_moving",

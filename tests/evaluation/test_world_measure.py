@@ -97,6 +97,19 @@ class Counting:
         return torch.ones(len(memory), 1), memory.sum(dim=1)
 
 
+class Remembering(Counting):
+    """Its value is the sum of the actions that were taken at the frames before."""
+
+    def act(self, obs: Tensor, memory: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.full((len(obs),), 1000), torch.where(is_first[:, None], 0, memory)
+
+    def took(self, memory: Tensor, act: Tensor) -> Tensor:
+        return memory + act[:, None] / 2
+
+    def columns(self, memory: Tensor) -> Mapping[str, Tensor]:
+        return {}
+
+
 def find_cells(obs: Tensor) -> tuple[pixel_game.Cell, pixel_game.Cell]:
     """The cells of the agent and of the light in a frame (c, h, w)."""
     cell, side = pixel_game.CELL, range(pixel_game.SIDE)
@@ -257,6 +270,15 @@ def test_values_against_real_returns(recorded: Recorded) -> None:
             assert found == pytest.approx(np.corrcoef(values, returns)[0, 1], abs=1e-3)
     shuffled = metrics["value_error"].curves["shuffled"].value
     assert not np.allclose(shuffled, metrics["value_error"].curves["model"].value)
+
+
+def test_policies_remember_the_recorded_actions(recorded: Recorded) -> None:
+    measured = measure(Replay(), recorded, Remembering())
+    wanted = recorded.batch.act[:, :-1].cumsum(dim=1)[:, NUM_CONTEXT - 1 :].numpy()
+    mask = recorded.mask.numpy()
+    for values in (measured.model.value[0], measured.real_value):
+        np.testing.assert_allclose(values[mask], wanted[mask])
+    assert not np.allclose(measured.shuffled.value[0][mask], wanted[mask])
 
 
 def test_equal_seeds_give_equal_numbers(recorded: Recorded) -> None:

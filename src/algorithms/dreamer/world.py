@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from algorithms.dreamer.agent import DreamerAgent
 from algorithms.dreamer.config import ImaginedSection
 from data import Batch, Imagined, Segments, Start, Step
-from envs.start_pool import StartPool
+from envs.start_pool import StartPool, choose, origins
 from models.dreamer import State, TwoHot
 
 NUM_BATCHES = 2
@@ -76,9 +75,9 @@ class DreamerWorld:
         trunc = age >= self.horizon
         dead = end | trunc
         deter, stoch, frames, origin = self._starts.take(dead)
-        self._now = State(_where(dead, deter, state.deter.to(deter.dtype)), _where(dead, stoch, state.stoch))
+        self._now = State(choose(dead, deter, state.deter.to(deter.dtype)), choose(dead, stoch, state.stoch))
         self._age = torch.where(dead, 0, age)
-        obs = _where(dead, frames[:, -1], final_obs)
+        obs = choose(dead, frames[:, -1], final_obs)
         return Step(obs, rew, end, trunc, final_obs, frames[:, :-1], origin=origin)
 
     @torch.no_grad()
@@ -120,12 +119,8 @@ class DreamerWorld:
 
     def _watch(self, batch: Batch) -> tuple[Tensor, ...]:
         """The columns of starts: the state after the frames, the frames, and where they come from."""
-        state, segments = self._observe(batch), batch.segments
-        origin = torch.full((len(batch), 2), -1)
-        if segments is not None:
-            last = segments.starts + segments.length - 1
-            origin = torch.from_numpy(np.stack((segments.episode_ids, last), axis=1))
-        return state.deter, state.stoch, batch.obs, origin.to(batch.obs.device)
+        state = self._observe(batch)
+        return state.deter, state.stoch, batch.obs, origins(batch).to(batch.obs.device)
 
     def _observe(self, batch: Batch) -> State:
         """The state after real frames (b, n, …); an episode begins after padding."""
@@ -134,7 +129,3 @@ class DreamerWorld:
         acts = torch.cat((torch.zeros_like(batch.act[:, :1]), batch.act[:, : n - 1]), dim=1)
         observed = rssm.observe(rssm.initial(b), self.agent.encoder(batch.obs), acts, ~before).state
         return State(observed.deter[:, -1], observed.stoch[:, -1])
-
-
-def _where(mask: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    return torch.where(mask.view(-1, *[1] * (first.ndim - 1)), first, second)
