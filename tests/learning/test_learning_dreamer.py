@@ -19,7 +19,8 @@ from run.ranks import Ranks
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
-SHARE_OF_THE_WAY, FIDELITY, NUM_FRAMES = 0.5, 0.7, 200
+SHARE_OF_THE_WAY, FIDELITY, NUM_FRAMES = 0.3, 0.7, 200
+"""Two runs reached 0.53 and 0.75 of the way, and drew 85% to 90% of the frames rightly."""
 GREY_LEVELS = 40
 """How far the mean colour of a cell may be off; those of the game's cells are further apart."""
 
