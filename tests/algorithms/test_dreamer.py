@@ -240,7 +240,7 @@ def test_killed_at_eight_random_moments_it_ends_the_same(finished: Path, tmp_pat
     """With a checkpoint after every step, each kill is before some change of a file."""
     folder, rng = tmp_path / "run", random.Random(0)
     plan = [(signal.SIGKILL, "", rng.randint(20, 90)) for _ in range(8)]
-    path = f"{runs.environment()['PYTHONPATH']}:{PROJECT / 'tests'}:{PROJECT / 'src'}"
+    path = f"{PROJECT / 'tests'}:{PROJECT / 'src'}:{runs.environment()['PYTHONPATH']}"
     script = PROJECT / "tests" / "faults" / "killed_run.py"
     arguments = [sys.executable, script, folder, json.dumps(plan), *SMALL, "checkpointing.minutes=0"]
     result = runs.run(arguments, PYTHONPATH=path, timeout=600)

@@ -43,7 +43,7 @@ def left_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", PLANS)
 def test_runs_killed_at_changes_of_files_end_the_same(left_alone: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "run"
-    path = f"{runs.environment()['PYTHONPATH']}:{PROJECT / 'tests'}:{PROJECT / 'src'}"
+    path = f"{PROJECT / 'tests'}:{PROJECT / 'src'}:{runs.environment()['PYTHONPATH']}"
     script = PROJECT / "tests" / "faults" / "killed_run.py"
     result = runs.run([sys.executable, script, folder, json.dumps(PLANS[name]), *SETTINGS], PYTHONPATH=path)
     assert result.returncode == 0, result.stdout + result.stderr
