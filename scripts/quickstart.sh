@@ -8,6 +8,9 @@ source "$project/scripts/environment.sh"
 make_environment requirements.txt
 cd "$project"
 run=outputs/$(date +%Y-%m-%d/%H-%M-%S)
-"$python" src/main.py +experiment=quickstart "hydra.run.dir=$run" "$@"
+for word in "$@"; do
+    [[ $word != hydra.run.dir=* ]] || run=${word#hydra.run.dir=}
+done
+"$python" src/main.py +experiment=quickstart "$@" "hydra.run.dir=$run"
 echo
 exec "$python" src/evaluate.py "$run" --episodes 20
