@@ -19,7 +19,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     started = time.monotonic()
     settings = ["common.seed=0", "checkpointing.save_agent_every=1", f"hydra.run.dir={folder}"]
     command = runs.command(*game, *settings)
-    result = runs.run(command, timeout=2400, OMP_NUM_THREADS="2")
+    result = runs.run(command, timeout=2400)
     assert result.returncode == 0, result.stderr
     print(f"trained in {time.monotonic() - started:.0f} s\n{result.stdout}")
     return RunFolder.open(folder)
