@@ -20,13 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        # Tests that share expensive runs stay in one process: those of a file, or of a folder with fixtures of its own.
-        folder = item.path.parent
-        shares_runs = folder.name != "tests" and (folder / "conftest.py").exists()
-        item.add_marker(pytest.mark.xdist_group(str(folder if shares_runs else item.path)))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu") is not None:
