@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,13 @@ def main() -> int:
     if number_from_launcher("RANK") > 0:
         # All ranks share the folder of rank 0: Hydra must not make more.
         sys.argv.append("hydra.run.dir=.")
-    begin()
+    try:
+        begin()
+    except ValueError as error:
+        # Hydra's own, for overrides such as `agent=null`; what is raised inside `begin` is not a mistake of the user.
+        if any(frame.f_code is begin.__wrapped__.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
+            raise
+        raise UserError(f"{error}. The overrides: {' '.join(sys.argv[1:])}") from None
     return 0
 
 

@@ -58,6 +58,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Calla
         ("training.precision=half", "training.precision=half is unknown: use auto, bf16 or fp32"),
         ("training.compile=maybe", "training.compile=maybe is unknown: use auto, true or false"),
         ("trainig.model_free=true", "trainig"),
+        ("agent=null", "Config group override must be a string or a list"),
+        ("=3", "Config group override must be a string or a list"),
         ("denoiser.training.batch_sise=3", "batch_sise"),
         ("env=mujoco", "mujoco"),
         ("denoiser.training.batch_size=many", "batch_size='many' should be of type int"),

@@ -10,6 +10,7 @@ from component import TrainingConfig
 from envs import frame_shape
 from errors import UserError, near_matches
 from models.dreamer import LossConfig, NetworkConfig, level_widths
+from models.dreamer.config import Bins
 from models.laprop import LaProp
 from ranges import Above, BadSetting, Between, Count, Fraction, Positive, Width
 
@@ -41,7 +42,7 @@ class Widths:
     depth: Width | None
     stoch: Width
     blocks: Width
-    bins: Width
+    bins: Bins
     unimix: Fraction
 
     def of_size(self, size: str) -> NetworkConfig:

@@ -12,6 +12,8 @@ SMALLEST_MAP = 4
 WIDTHS = (2, 2, 3, 4, 4)
 """Widths of the levels of an encoder in units of `depth`; images of 64×64 have the last four."""
 
+Bins = Annotated[int, Between(3, 16_383)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -29,7 +31,7 @@ class NetworkConfig:
     depth: Channels
     stoch: Annotated[int, Between(1, 1024)] = 32
     blocks: Annotated[int, Between(1, 1024)] = 8
-    bins: Annotated[int, Between(3, 16_383)] = 255
+    bins: Bins = 255
     unimix: Fraction = 0.01
     reward_layers: NumLayers = 1
     continue_layers: NumLayers = 1
