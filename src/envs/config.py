@@ -12,7 +12,7 @@ Size = Pixels | tuple[Pixels, ...] | None
 """Height and width of frames, or one number if they are equal; None keeps the game's own size."""
 
 RESIZE = ("area", "bilinear_antialiased")
-"""Interpolations of Atari frames: that of DIAMOND, and that of DreamerV3 (Pillow's `BILINEAR`)."""
+"""Interpolations of Atari frames, as DIAMOND and as DreamerV3 do it (Pillow's `BILINEAR`)."""
 
 
 @dataclass(frozen=True)

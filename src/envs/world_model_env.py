@@ -198,7 +198,7 @@ class WorldModelEnv:
         return rew, end, (hx[0], cx[0])
 
     def _outcomes(self, batch: Batch, frames: list[Tensor], acts: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        """Rewards and ends (b, t) of the imagined frames, which follow those of the batch in `frames`."""
+        """Rewards and ends (b, t) of the imagined frames. `frames` begins with the batch's own frames."""
         if self.rew_end_model is None:
             return None, None
         n, memory, outcomes = batch.obs.size(1), self.rew_end_model.watch(batch.frames, batch.act), []

@@ -73,8 +73,8 @@ def loss_name(component: str, history: History) -> str | None:
 def comparison_table(histories: Sequence[History], published: Scores) -> list[Row]:
     """Rows for each run, then for each group of runs that differ in the seed only.
 
-    Of several runs, the means and the interval of their means are shown. `return` is that of the final test episodes,
-    or of the last ones, if a run is not finished; `evaluated` that of the last evaluation by `evaluate.py`.
+    A group's row shows means over its runs, and the interval of their mean. `return` is the mean return of the final
+    test episodes, or of the last ones, if a run is not finished; `evaluated` comes from the last `evaluate.py`.
     """
     groups = group_runs([history.run for history in histories])
     parts = components(histories)

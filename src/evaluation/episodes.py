@@ -83,7 +83,7 @@ def play_at_random(source: Source, playing: Playing) -> Results:
 
 
 def play_episodes(collector: Collector, playing: Playing, title: str, watch: Watch | None = None) -> Results:
-    """Let a collector play whole episodes; `title` is that of the progress bar."""
+    """Let a collector play whole episodes; `title` stands before the progress bar."""
     seed_everything(playing.seed)
     collector.begin(playing.episodes)
     if watch is not None:

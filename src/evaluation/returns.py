@@ -14,7 +14,7 @@ from rl.results import Results
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An agent and the episodes that it played. `epoch` is that of its weights, which messages call `version`."""
+    """An agent and the episodes that it played. Its weights are of an `epoch`; messages call them `version`."""
 
     run: Identity
     version: str
@@ -28,8 +28,8 @@ def returns_table(
     """Rows for each agent, then for each group of runs that differ in the seed only, then for the random policy.
 
     `random`: the random policy's episodes in each game. With `by_epoch`, only weights of the same epoch are put
-    together. The probability of improvement is that of one episode over one of the game's first row of the same kind:
-    first agent, or first group.
+    together. `P(> first)` compares an episode of the row with one of the first agent of the game, or, in rows of
+    groups, of the first group.
     """
     groups, rows = _groups(agents, by_epoch), []
     labels = {place: group.label for group in groups for place in group.members}
@@ -74,7 +74,7 @@ def _group_rows(
     random: Results | None,
     published: Scores,
 ) -> list[Row]:
-    """Rows whose statistics are those of the mean returns of the runs of each group."""
+    """One row for each group. A run counts once, with its mean return."""
     rows, first = [], None
     for group in groups:
         runs = [agents[place] for place in group.members]
@@ -96,8 +96,8 @@ def _row(
     random: Results | None,
     published: Scores,
 ) -> Row:
-    """One row. `names` are agent, run, seed and weights. Statistics are those of `values`; the deviation is the
-    population's."""
+    """One row. `names` are agent, run, seed and weights. Mean, deviation (of the population) and limits are computed
+    from `values`."""
     sample = np.array(values)
     return {
         "game": game,

@@ -77,7 +77,7 @@ def measure_world(
     device: torch.device,
     precision: torch.dtype,
 ) -> Measured:
-    """Imagine every segment `num_samples` times under its own actions, and once under those of another segment.
+    """Imagine every segment `num_samples` times under its own actions, and once under the actions of another one.
 
     The critic only watches. Equal seeds give equal numbers on the same device.
     """

@@ -11,7 +11,7 @@ from errors import UserError
 from models.dreamer import Decoder, Encoder, Mlp, NetworkConfig, ReturnRange, Rssm
 
 ACTOR_SCALE = 0.01
-"""Scale of the actor's initial output weights; those of reward and critic are zero."""
+"""Scale of the actor's initial output weights. The output weights of reward and critic begin at zero."""
 
 
 class DreamerAgent(Agent):

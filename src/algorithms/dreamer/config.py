@@ -10,7 +10,7 @@ from component import TrainingConfig
 from envs import frame_shape
 from errors import UserError, near_matches
 from models.dreamer import LossConfig, NetworkConfig, level_widths
-from models.dreamer.config import Bins
+from models.dreamer.config import Bins, Channels, Classes, Many
 from models.laprop import LaProp
 from ranges import Above, BadSetting, Between, Count, Fraction, Positive, Width
 
@@ -37,11 +37,11 @@ class Widths:
 
     deter: Width | None
     hidden: Width | None
-    classes: Width | None
+    classes: Classes | None
     units: Width | None
-    depth: Width | None
-    stoch: Width
-    blocks: Width
+    depth: Channels | None
+    stoch: Many
+    blocks: Many
     bins: Bins
     unimix: Fraction
 

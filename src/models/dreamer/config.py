@@ -13,6 +13,10 @@ WIDTHS = (2, 2, 3, 4, 4)
 """Widths of the levels of an encoder in units of `depth`; images of 64×64 have the last four."""
 
 Bins = Annotated[int, Between(3, 16_383)]
+Classes = Annotated[int, Between(2, 256)]
+"""The replay keeps the class of a latent variable in one byte."""
+Many = Annotated[int, Between(1, 1024)]
+"""Latent variables, or blocks of the recurrent state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +30,11 @@ class NetworkConfig:
 
     deter: Width
     hidden: Width
-    classes: Annotated[int, Between(2, 256)]
+    classes: Classes
     units: Width
     depth: Channels
-    stoch: Annotated[int, Between(1, 1024)] = 32
-    blocks: Annotated[int, Between(1, 1024)] = 8
+    stoch: Many = 32
+    blocks: Many = 8
     bins: Bins = 255
     unimix: Fraction = 0.01
     reward_layers: NumLayers = 1
