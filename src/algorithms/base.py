@@ -37,17 +37,21 @@ class Update:
 
 @dataclass(frozen=True)
 class Interleave:
-    """Alternate between collecting and updating: `ratio` updates of each component for each step collected.
+    """Collect, and update the components as soon as updates are due; these can draw from new steps immediately.
 
-    Updates can draw from new steps immediately. With `since`, the ratio holds over the whole run instead of the phase,
-    and counts observations, of which an episode has one more than steps: the first update is due when there are `since`
-    of them, and `ratio` more for each one after these.
+    Updates are counted over the whole run: the first one is due when there are `since` observations, and `ratio` more
+    for each observation after these. An episode has one more observation than steps.
     """
 
     collect: Collect
     update: tuple[str, ...]
     ratio: float
-    since: int | None = None
+    since: int = 1
+
+    def num_due(self, num_observations: int) -> int:
+        """The number of updates, of each component, that are due when there are that many observations."""
+        later = num_observations - self.since
+        return 0 if later < 0 else 1 + int(later * self.ratio)
 
 
 @dataclass(frozen=True)

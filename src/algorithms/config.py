@@ -115,11 +115,11 @@ class CollectionConfig:
 class StaticDatasetConfig:
     """A data set to train on instead of an environment; `num_workers` threads prefetch batches from disk."""
 
-    path: str | None
-    path_full_res: str | None
-    num_actions: Count | None
-    ignore_sample_weights: bool
-    num_workers: Annotated[int, Between(0, 256)]
+    path: str | None = None
+    path_full_res: str | None = None
+    num_actions: Count | None = None
+    ignore_sample_weights: bool = True
+    num_workers: Annotated[int, Between(0, 256)] = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import runs
 from algorithms import read_settings
-from algorithms.base import Surroundings
+from algorithms.base import Collect, Interleave, Surroundings
 from algorithms.dreamer import DEFINITION
 from algorithms.dreamer.algorithm import Dreamer
 from algorithms.dreamer.config import DreamerConfig
@@ -62,6 +62,23 @@ def test_updates_follow_the_rows(finished: Path) -> None:
     assert rows > 110
     assert values(finished, "dreamer/train/num_updates")[-1] == 1 + (rows - PREFILL - LENGTH) // 4
     assert values(finished, "collection/train/num_steps") == [50, 80, 110]
+
+
+def test_updates_are_due_over_the_whole_run() -> None:
+    """The first one at observation 7, and one for every four observations after it."""
+    phase = Interleave(Collect(10), ("dreamer",), ratio=0.25, since=7)
+    assert [phase.num_due(count) for count in range(17)] == [0] * 7 + [1] * 4 + [2] * 4 + [3] * 2
+
+
+@pytest.mark.parametrize(("threshold", "steps"), [(1000, [70, 90]), (0, [50, 80, 90])])
+def test_the_first_epoch_continues_until_rewards_are_seen(tmp_path: Path, threshold: int, steps: list[int]) -> None:
+    """While it also updates; at most 20 steps longer."""
+    longer = ["collection.train.first_epoch.max=70", f"collection.train.first_epoch.threshold_rew={threshold}"]
+    settings = [*longer, "collection.train.num_steps_total=90", "evaluation.video_steps=0"]
+    trainer = train(tmp_path / "run", *settings, game=runs.CHASE, small=SMALL)
+    assert values(trainer.folder.path, "collection/train/num_steps") == steps
+    rows = num_rows(list(Dataset.open(trainer.folder.dataset("train")).episodes()))
+    assert trainer.algorithm.components["dreamer"].num_updates == 1 + (rows - PREFILL - LENGTH) // 4
 
 
 def test_it_reports_what_it_learns(finished: Path) -> None:
@@ -353,7 +370,10 @@ def test_padding_before_an_episode_is_ignored() -> None:
         ),
         ("env.train.size=[16,32]", "env.train.size=[16,32] does not lead to maps of 4×4"),
         ("static_dataset.path=data", "algorithm=dreamer collects its own experience: leave out static_dataset.path."),
+        ("static_dataset.num_workers=4", "leave out static_dataset.num_workers."),
         ("training.offload_idle=true", "training.offload_idle=true needs an agent without a policy"),
+        ("training.num_final_epochs=3", "training.num_final_epochs=3 must be 0: algorithm=dreamer learns while it"),
+        ("evaluation.max_batches=3", "evaluation.max_batches=3 must be null: algorithm=dreamer has no test batches."),
         ("dreamer.prefill=105", "collection.train.num_steps_total=110 is too few: the first update needs 111 steps"),
         ("dreamer.length=1", "dreamer.length=1 must be at least 2"),
         ("dreamer.optimizer.lr=0", "dreamer.optimizer.lr=0 must be above 0"),

@@ -45,9 +45,8 @@ class Dreamer:
             self._learn()
 
     def phases(self, epoch: int) -> list[Phase]:
-        section, num_envs = self._section, self._collection.num_envs
-        collect, since = self._collection.collect(epoch), section.num_prefill_rows(num_envs)
-        return [Interleave(collect, (NAME,), section.updates_per_row, since)]
+        section, since = self._section, self._section.num_prefill_rows(self._collection.num_envs)
+        return [Interleave(self._collection.collect(epoch), (NAME,), section.updates_per_row, since)]
 
     def world(self, num_envs: int) -> DreamerWorld:
         config, around = self._config.imagined, self._around
