@@ -188,7 +188,8 @@ class Component:
     def finish_phase(self) -> dict[str, float]:
         """Return the averages of this phase's metrics, and reset them for the next phase."""
         self.check_finite()
-        metrics = {**self._averages.read(), "lr": self.lr}
+        groups = {f"lr_{each['name']}": each["lr"] for each in self._optimizer.param_groups if "name" in each}
+        metrics = {**self._averages.read(), "lr": self.lr, **groups}
         self._averages, self.num_updates_in_phase = MetricAverages(), 0
         return metrics
 

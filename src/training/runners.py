@@ -158,12 +158,21 @@ class Runners:
                 if component.test_draws is not None:
                     self.report.numbers(self._epoch, f"{name}/test", self._test(component))
             world = self.algorithm.world(1)
-            if world is not None:
+            if world is not None and self._is_film_due():
                 with contextlib.ExitStack() as stack:
                     for each in components.values():
                         stack.enter_context(each.at_work(trains=False))
                     path = self.folder.media / f"real_and_imagined_epoch_{self._epoch:05d}.mp4"
                     film_world(world, test, self.evaluation.video_steps, self.ranks.device, path)
+
+    def _is_film_due(self) -> bool:
+        """Whether enough steps have been collected since the last film; if so, the next one counts from here."""
+        interval, num_steps = self.evaluation.video_interval, self.data.train.dataset.num_steps
+        last = self.progress.filmed_at
+        is_due = interval is None or last is None or num_steps // interval > last // interval
+        if is_due:
+            self.progress.filmed_at = num_steps
+        return is_due
 
     def _save(self) -> None:
         self._save_agent(self.folder.agent_version(self.progress.epoch))

@@ -358,7 +358,7 @@ def test_padding_before_an_episode_is_ignored() -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("algorithm.size=13M", "algorithm.size=13M is unknown: there is 1M, 12M, 25M, 50M, 100M, 200M, 400M."),
+        ("algorithm.size=13M", "algorithm.size=13M is unknown: there is 1M, 12M, 25M, 50M, 100M, 200M, 400M, auto."),
         ("agent.classes=300", "agent.classes=300 must be at least 2 and at most 256."),
         ("agent.bins=1", "agent.bins=1 must be at least 3 and at most 16383."),
         ("agent.deter=20", "agent.deter=20 cannot be divided into blocks=8 equal blocks."),

@@ -76,12 +76,13 @@ class Dreamer:
         self._windows = Windows(replay, num_envs, length, generator, ranks.rank, ranks.world_size)
         self._learner = Learner(self.agent, section.losses, networks.bins)
         self._share = share_of_batch(NAME, section.training, ranks)
+        make = {"joint": section.optimizer.make, "separate": section.optimizer.make_separate}
         self.components[NAME] = Component(
             NAME,
             self._learner,
             self._next_rows,
             section.training,
-            section.optimizer.make,
+            make[self._config.algorithm.optimizers],
             around.precision,
             ranks,
             after_update=self._after_update,
