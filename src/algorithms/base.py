@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ class Collect:
     steps: int
     at_most: int | None = None
     rewards: int = 0
+
+    def most(self, room: int) -> int:
+        """The largest number of steps, if the run has `room` for that many more."""
+        return min(self.at_most or self.steps, room)
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,14 @@ class World(Env, Protocol):
 
     def parts(self) -> Mapping[str, tuple[Any, str]]:
         """The parts to time in a profile: for each label, an object and the name of its method."""
+
+
+@runtime_checkable
+class Reconstructor(Protocol):
+    """A world that can draw the frames that it is shown from what it keeps of them."""
+
+    def reconstruct(self, batch: Batch) -> Tensor:
+        """The frames of a batch, uint8 (b, t, c, h, w), each drawn from the state after it."""
 
 
 class Algorithm(Protocol):

@@ -29,6 +29,8 @@ def header_fields(
             Field("reward", number(now.rew, 7, "+"), 14),
             Field("end", yes_or_no(now.end), 7),
         ]
+    if now.going_on is not None:
+        fields.append(Field("continue", f"{now.going_on:.3f}", 15))
     fields += [
         Field("trunc", yes_or_no(now.trunc), 9),
         Field("action", "-" if now.act is None else keys.name(now.act), 7 + keys.longest_name),

@@ -29,7 +29,8 @@ class Place:
 class Moment:
     """What is seen now, what led to it, and what the policy thinks of it.
 
-    `full_obs` is the upsampler's frame, `original_obs` the real game's frame in its own size.
+    `full_obs` is the upsampler's frame, `original_obs` the real game's frame in its own size. `going_on` is the
+    probability with which the world let the episode continue, if it says so.
     """
 
     obs: Tensor
@@ -41,6 +42,7 @@ class Moment:
     rew: float = 0.0
     end: bool = False
     trunc: bool = False
+    going_on: float | None = None
     probs: tuple[float, ...] = ()
     value: float = 0.0
 

@@ -114,6 +114,7 @@ class PlayEnv:
             rew=rew,
             end=bool(end),
             trunc=bool(trunc),
+            going_on=None if answer.going_on is None else float(answer.going_on[0]),
         )
         if self.recorder is not None:
             self._record(now, answer)

@@ -15,7 +15,7 @@ from rl.collector import Collector
 from run.folder import RunFolder
 from run.ranks import Ranks
 from training.data import RunData
-from training.film import film_world
+from training.film import film_is_due, film_world
 from training.progress import Progress
 from training.report import LossInBar, Report
 from training.schedule import Schedule
@@ -77,7 +77,7 @@ class Runners:
                 collector.step()
                 yield collector.num_steps
 
-        self._take(steps(), collector, "Collecting", _most(phase, room), collector.num_steps)
+        self._take(steps(), collector, "Collecting", phase.most(room), collector.num_steps)
         collector.store_unfinished()
         self._end_collection()
 
@@ -111,7 +111,7 @@ class Runners:
         with (
             contextlib.ExitStack() as stack,
             self.report.timed("Interleaving") as units,
-            self.report.bar("Interleaving", progress, _most(phase.collect, room), before) as bar,
+            self.report.bar("Interleaving", progress, phase.collect.most(room), before) as bar,
         ):
             counts = [stack.enter_context(self.report.timed(each.name)) for each in components]
             for each in components:
@@ -158,21 +158,13 @@ class Runners:
                 if component.test_draws is not None:
                     self.report.numbers(self._epoch, f"{name}/test", self._test(component))
             world = self.algorithm.world(1)
-            if world is not None and self._is_film_due():
+            if world is not None and film_is_due(self.evaluation.video_interval, self.data.train, self.progress):
                 with contextlib.ExitStack() as stack:
                     for each in components.values():
                         stack.enter_context(each.at_work(trains=False))
                     path = self.folder.media / f"real_and_imagined_epoch_{self._epoch:05d}.mp4"
-                    film_world(world, test, self.evaluation.video_steps, self.ranks.device, path)
-
-    def _is_film_due(self) -> bool:
-        """Whether enough steps have been collected since the last film; if so, the next one counts from here."""
-        interval, num_steps = self.evaluation.video_interval, self.data.train.dataset.num_steps
-        last = self.progress.filmed_at
-        is_due = interval is None or last is None or num_steps // interval > last // interval
-        if is_due:
-            self.progress.filmed_at = num_steps
-        return is_due
+                    if film_world(world, test, self.evaluation.video_steps, self.ranks.device, path):
+                        self.report.film(path)
 
     def _save(self) -> None:
         self._save_agent(self.folder.agent_version(self.progress.epoch))
@@ -212,14 +204,18 @@ class Runners:
     def _is_enough(self, phase: Collect, room: int) -> bool:
         """Whether the phase has collected what it asks for, or all that there is `room` for."""
         count = self.collect_train.num_steps
-        return count >= _most(phase, room) or (count >= phase.steps and self._has_seen(phase.rewards))
+        return count >= phase.most(room) or (count >= phase.steps and self._has_seen(phase.rewards))
 
     def _end_collection(self) -> None:
         collector, progress, dataset = self.collect_train, self.progress, self.data.train.dataset
         dataset.save_info()
         if progress.epoch == 1:
             progress.first_collection = (progress.first_collection or 0) + collector.num_steps
-        self.report.episodes(progress.epoch, "train", collector.results, {"num_steps": float(dataset.num_steps)})
+        others = {"num_steps": float(dataset.num_steps)}
+        progress.see_scores(collector.results.returns)
+        if progress.best_score is not None:
+            others["return_best"] = progress.best_score
+        self.report.episodes(progress.epoch, "train", collector.results, others)
 
     def _end_updates(self, component: Component) -> None:
         metrics = {**component.finish_phase(), "num_updates": component.num_updates}
@@ -248,8 +244,3 @@ class Runners:
         if not self.ranks.is_first:
             train.follow(added)
             vars(self.progress).update(progress)
-
-
-def _most(phase: Collect, room: int) -> int:
-    """The largest number of steps that a phase may collect."""
-    return min(phase.at_most or phase.steps, room)

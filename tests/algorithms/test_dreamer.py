@@ -1,6 +1,7 @@
 """DreamerV3 in the house: it trains at its ratio, resumes exactly, plays, and imagines."""
 
 import json
+import math
 import random
 import signal
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 from torch import Tensor
 
 import runs
@@ -26,10 +28,11 @@ from data import Actions, Batch, Dataset, Episode, Replay, Segments, Spaces
 from envs import GymConfig, RealEnv, make_env
 from errors import UserError
 from files import load_tensors
+from game.header import header_fields
 from game.keys import ActionKeys
-from game.moment import Place
+from game.moment import Moment, Place
 from game.play_env import PlayEnv
-from models.dreamer import TwoHot
+from models.dreamer import State, TwoHot
 from rl.collector import Collector
 from rl.policy import Rememberer, Thinker
 from run.folder import RunFolder
@@ -88,6 +91,26 @@ def test_it_reports_what_it_learns(finished: Path) -> None:
     assert line["dreamer/train/loss_total"] == pytest.approx(total, rel=1e-4)
     assert 0 < line["dreamer/train/policy_entropy"] <= np.log(5) + 1e-6
     assert (finished / "media" / "real_and_imagined_epoch_00003.mp4").is_file()
+    norms = {name.rpartition("/")[2] for name in line if "grad_norm" in name}
+    networks = ("encoder", "rssm", "decoder", "reward", "continue", "actor", "critic")
+    assert norms == {f"grad_norm_{each}" for each in networks}
+    # The divergence is not negative; the losses made from it are at least the free nats.
+    assert 0 <= line["dreamer/train/kl"] <= line["dreamer/train/loss_dynamics"]
+    for name in ("posterior_entropy", "prior_entropy", "return_low", "return_high", "lr"):
+        assert f"dreamer/train/{name}" in line
+
+
+def test_the_best_score_is_that_of_all_episodes(finished: Path) -> None:
+    scores = [float(each.rew.sum()) for each in Dataset.open(finished / "dataset" / "train").episodes() if each.is_over]
+    assert values(finished, "collection/train/return_best")[-1] == max(scores)
+
+
+def test_the_picture_has_three_columns(finished: Path) -> None:
+    """Of 256 pixels with 4 between them in the film, and of 128 in the picture: moments below each other."""
+    with Image.open(finished / "media" / "real_and_imagined_epoch_00003.png") as picture:
+        assert picture.width == 3 * 128 + 2 * 4
+        # Two frames of context and four imagined ones.
+        assert picture.height == 6 * (20 + 128)
 
 
 def test_the_slow_critic_follows(finished: Path) -> None:
@@ -294,6 +317,24 @@ def test_the_imagined_environment() -> None:
         ages[over] = 0
 
 
+def test_the_header_says_how_likely_the_episode_goes_on() -> None:
+    """The predicted probability is that of going on, times γ: at most γ for a good prediction."""
+    player = make_player(draw_starts=draw_starts)
+    out = getattr(player.agent, "continue").out
+    out.weight.data.zero_()
+    probability, discount = 0.4, make_config().dreamer.losses.discount
+    out.bias.data.fill_(math.log(probability * discount / (1 - probability * discount)))
+    world = player.world(1)
+    world.reset()
+    going_on = world.step(torch.zeros(1, dtype=torch.int64)).going_on
+    assert float(going_on) == pytest.approx(probability, rel=1e-5)
+    moment = Moment(make_frames(1), going_on=float(going_on))
+    fields = header_fields(moment, Place("test", "imagined", world), 9, "policy", ActionKeys(("NOOP",)), True)
+    shown = {each.label: each.value for each in fields}
+    assert shown["continue"] == "0.400"
+    assert {"reward", "value", "entropy"} <= shown.keys()
+
+
 def test_rewards_are_zero_where_that_is_most_likely() -> None:
     """Otherwise they are expected values: here, of bins 0 and about 1 with equal logits, and of 0 with a larger one."""
     player = make_player(draw_starts=draw_starts)
@@ -326,6 +367,23 @@ def test_imagination_follows_the_given_actions() -> None:
     assert torch.equal(frames[0], frames[1])
     assert torch.equal(frames[0][:, 0], frames[2][:, 0])
     assert not torch.equal(frames[0][:, 1], frames[2][:, 1])
+
+
+@torch.no_grad()
+def test_reconstructions_are_of_the_states_after_the_frames() -> None:
+    """Followed and decoded one by one; the noise is that of the same random state."""
+    dreamer, batch = make_player(draw_starts=draw_starts), draw_starts(2, 3, False)
+    agent, is_first, before = dreamer.agent, torch.ones(2, 1, dtype=torch.bool), torch.zeros(2, 1, dtype=torch.int64)
+    torch.manual_seed(5)
+    frames = dreamer.world(2).reconstruct(batch)
+    torch.manual_seed(5)
+    state = agent.rssm.initial(2)
+    for step in range(3):
+        observed = agent.rssm.observe(state, agent.encoder(batch.obs[:, step : step + 1]), before, is_first).state
+        state = State(observed.deter[:, 0], observed.stoch[:, 0])
+        before, is_first = batch.act[:, step : step + 1], torch.zeros_like(is_first)
+        expected = 255 * agent.decoder(state.deter, state.stoch)
+        torch.testing.assert_close(frames[:, step].float(), expected, atol=0.51, rtol=0)
 
 
 def test_the_world_can_resume() -> None:

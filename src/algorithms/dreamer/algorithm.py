@@ -87,6 +87,7 @@ class Dreamer:
             ranks,
             after_update=self._after_update,
             lr_factor=section.optimizer.lr_factor,
+            networks=self.agent.trained_networks,
         )
 
     def _next_rows(self) -> tuple[DrawnRows, Metrics]:
