@@ -55,7 +55,7 @@ def fit_to_data(config: AgentConfig, spaces: Spaces) -> AgentConfig:
     fitted = {}
     for name in ("denoiser", "upsampler"):
         if (own := getattr(config, name)) is not None:
-            fitted[name] = replace(own, inner_model=replace(own.inner_model, img_channels=channels))
+            fitted[name] = own.fit(channels, height, width)
     for name in ("rew_end_model", "actor_critic"):
         if (own := getattr(config, name)) is not None:
             fitted[name] = replace(own, **frame)
