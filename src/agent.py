@@ -34,8 +34,7 @@ class AgentConfig:
             raise BadSetting(f"denoiser.upsampling_factor={factor} must be null: only the upsampler enlarges frames.")
         if self.num_actions is None:
             return
-        inner_model = replace(self.denoiser.inner_model, num_actions=self.num_actions)
-        object.__setattr__(self, "denoiser", replace(self.denoiser, inner_model=inner_model))
+        object.__setattr__(self, "denoiser", self.denoiser.with_actions(self.num_actions))
         for name in ("rew_end_model", "actor_critic"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, replace(getattr(self, name), num_actions=self.num_actions))

@@ -13,6 +13,7 @@ from envs.start_pool import StartPool, choose, origins
 from errors import UserError
 from models.diffusion import Denoiser, DiffusionSampler
 from models.rew_end_model import RewEndModel
+from ranges import BadSetting
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class WorldModelEnv:
         self.denoiser = denoiser
         self.rew_end_model = rew_end_model
         self.upsampler = upsampler
-        self.sampler = DiffusionSampler(denoiser, config.diffusion_sampler)
+        self.sampler = _make_sampler(denoiser, config, "diffusion_sampler")
         self.full_sampler = None
         if upsampler is not None:
-            self.full_sampler = DiffusionSampler(upsampler, config.diffusion_sampler_upsampling)
+            self.full_sampler = _make_sampler(upsampler, config, "diffusion_sampler_upsampling")
         self.draw_starts = draw_starts
         self.horizon = config.horizon
         self.num_envs = num_envs
@@ -240,3 +241,11 @@ class WorldModelEnv:
         if batch.full_obs is not None:
             return batch.full_frames[:, -n:]
         return self.upsampler.enlarge(obs[:, -n:].flatten(0, 1)).clamp(-1, 1).unflatten(0, (len(obs), n))
+
+
+def _make_sampler(denoiser: Denoiser, config: WorldModelEnvConfig, name: str) -> DiffusionSampler:
+    """The sampler of that name; raises UserError if it does not fit the denoiser."""
+    try:
+        return DiffusionSampler(denoiser, getattr(config, name))
+    except BadSetting as error:
+        raise UserError(f"world_model_env.{name}.{error}") from None
