@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from agent import Agent
 from component import Component
-from data import Batch, Experience, Imagined, Spaces
+from data import Batch, Experience, Imagined, Spaces, Step
 from rl.policy import Env, Policy
 from run.ranks import Ranks
 
@@ -110,6 +110,28 @@ class Reconstructor(Protocol):
 
     def reconstruct(self, batch: Batch) -> Tensor:
         """The frames of a batch, uint8 (b, t, c, h, w), each drawn from the state after it."""
+
+
+@runtime_checkable
+class JoinableWorld(Protocol):
+    """A world of one row whose step can be computed together with other worlds' steps, as one batch.
+
+    Each world keeps its own state, horizon and starts: any of them can be stepped or reset without the others.
+    """
+
+    def can_join(self, other: object) -> bool:
+        """Whether the same networks, sampled in the same way, imagine both."""
+
+    def step_joined(self, worlds: Sequence[Self], act: Tensor) -> list[Step]:
+        """Step these worlds, all of which can join this one, with actions (b), or vectors (b, size)."""
+
+
+@runtime_checkable
+class DenoisingWorld(Protocol):
+    """A world whose frames are sampled from noise."""
+
+    num_steps_denoising: int
+    """May be changed at any time."""
 
 
 class Algorithm(Protocol):
