@@ -112,4 +112,4 @@ def resume_command(folder: RunFolder) -> str:
 
 
 # The temporary names of `files.write_atomically` and `run.media.write_video`.
-_PART = re.compile(r"\..+\.\d+\.part|\..+\.part\.(mp4|gif)")
+_PART = re.compile(r"\..+\.\d+\.part|\..+\.part\.(mp4|gif|png)")
