@@ -112,6 +112,13 @@ class Reconstructor(Protocol):
         """The frames of a batch, uint8 (b, t, c, h, w), each drawn from the state after it."""
 
 
+@runtime_checkable
+class Rebuilder(Protocol):
+    """An algorithm that can fill its replay columns from the episodes, if those of the checkpoint are lost."""
+
+    def rebuild_columns(self) -> None: ...
+
+
 class Algorithm(Protocol):
     """What the trainer needs to know about an algorithm."""
 
