@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -20,18 +20,21 @@ from ranges import Above, Count, Whole
 from run.device import autocast
 from run.ranks import Ranks
 
+TEST_SEED = 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """Number of updates in each epoch, batch size, learning rate warmup and gradient clipping.
 
+    `steps_first_epoch` and `steps_per_epoch` are None for as many updates as the data has batches (see `over`).
     `batch_size` is the number of segments (or imagined environments) of one backward pass, summed over all ranks; an
     update accumulates the gradients of `grad_acc_steps` passes.
     """
 
     start_after_epochs: Whole
-    steps_first_epoch: Whole
-    steps_per_epoch: Whole
+    steps_first_epoch: Whole | None
+    steps_per_epoch: Whole | None
     batch_size: Count
     lr_warmup_steps: Whole
     max_grad_norm: Annotated[float, Above(0, math.inf)] | None
@@ -42,6 +45,22 @@ class TrainingConfig:
         if epoch <= self.start_after_epochs:
             return 0
         return self.steps_first_epoch if epoch == self.start_after_epochs + 1 else self.steps_per_epoch
+
+    def over(self, name: str, num_segments: int) -> "TrainingConfig":
+        """The schedule for data with this number of segments: epochs without a number of updates see each once.
+
+        Raises UserError if an epoch has no number, and the data no whole batch.
+        """
+        if None not in (self.steps_first_epoch, self.steps_per_epoch):
+            return self
+        count = num_segments // self.batch_size
+        if count == 0:
+            raise UserError(
+                f"The data has {num_segments} segments, fewer than {name}.training.batch_size={self.batch_size}: "
+                "reduce it, or use more data."
+            )
+        first, others = (count if each is None else each for each in (self.steps_first_epoch, self.steps_per_epoch))
+        return replace(self, steps_first_epoch=first, steps_per_epoch=others)
 
 
 class Component:
@@ -146,6 +165,7 @@ class Component:
         parameters, limit = list(self.module.parameters()), self.training.max_grad_norm
         norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
         if limit is None:
+            self._averages.add({"grad_norm": norm})
             return norm
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         self._averages.add({"grad_norm_before_clip": norm})
@@ -196,14 +216,17 @@ class Component:
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
         """Averages of the metrics over the given batches, weighted by their lengths.
 
+        What is drawn is the same at every call, so that losses of several epochs can be compared.
         Raises NotFinite if a loss is not finite.
         """
         averages = MetricAverages()
         self.module.eval()
-        for batch in batches:
-            with autocast(self.device, self.precision):
-                _, metrics, *_ = self.module(batch)
-            averages.add(metrics, weight=len(batch))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(TEST_SEED)
+            for batch in batches:
+                with autocast(self.device, self.precision):
+                    _, metrics, *_ = self.module(batch)
+                averages.add(metrics, weight=len(batch))
         numbers = averages.read()
         if not all(math.isfinite(value) for name, value in numbers.items() if name.startswith("loss")):
             raise NotFinite("test loss", self.name, f"after its update {self.num_updates}")

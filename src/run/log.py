@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from errors import UserError
 from files import load_json_lines, raise_if_disk_full
 from run.folder import RunFolder
+from run.media import read_picture
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ class Log:
         for line in read_metrics(self.path):
             self._follow(line)
             self._seconds_before = line.get("time/seconds", self._seconds_before)
+        for epoch in range(int(self._latest.get("epoch") or 0)):
+            if (picture := folder.predictions(epoch)).is_file():
+                self.show(epoch, picture)
 
     @property
     def seconds(self) -> float:
@@ -81,6 +85,10 @@ class Log:
         """The last metrics of an epoch, if it is the last one that was logged."""
         known = self._latest if self._latest.get("epoch") == epoch else {}
         return {name: value for name, value in known.items() if value is not None}
+
+    def show(self, epoch: int, path: Path) -> None:
+        """Copy a picture of predictions to TensorBoard; it is copied again when the log is opened again."""
+        self._tensorboard.add_image("predictions", read_picture(path), epoch, dataformats="HWC")
 
     def sync(self) -> None:
         """Force every line to disk, before a checkpoint records the position."""

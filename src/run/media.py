@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from errors import UserError
+from files import write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -70,6 +71,18 @@ def _write_mp4(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, 
 def _write_gif(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, fps: int) -> None:
     images = (Image.fromarray(frame) for frame in frames)
     next(images).save(path, save_all=True, append_images=images, duration=round(1000 / fps), loop=0)
+
+
+def write_picture(rows: np.ndarray, path: Path) -> None:
+    """Write uint8 frames (t, h, w, 3), one below another, as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: Image.fromarray(np.concatenate(rows)).save(file, format="PNG"))
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """The pixels of a picture, uint8 (h, w, 3)."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def label_columns(columns: dict[str, Tensor], height: int = 256) -> np.ndarray:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from algorithms.base import World
 from data import Experience, Segments
-from run.media import label_columns, write_video
+from run.media import label_columns, write_picture, write_video
 
 NUM_SCENES = 4
 
@@ -27,6 +27,22 @@ def film_world(world: World, test: Experience, video_steps: int, device: torch.d
     given = batch.between(0, n)
     imagined = world.imagine(given, batch.act[:, n : n + num_steps - 1]).obs
     write_scenes({"real": batch.obs, "imagined": torch.cat((given.obs, imagined), dim=1)}, path)
+
+
+def picture_predictions(world: World, test: Experience, device: torch.device, path: Path) -> None:
+    """Draw several steps, one below another: current frame, target, prediction of the next frame, and its difference.
+
+    If no episode is long enough, nothing is drawn.
+    """
+    n, lengths = world.num_context_steps, test.replay.episode_lengths
+    if int(lengths.max()) < n + 1:
+        return
+    batch = test.gather(_choose_scenes(lengths, n + 1)).to(device)
+    given, target = batch.between(0, n), batch.obs[:, n]
+    predicted = world.imagine(given, batch.act[:, n:n]).obs[:, 0]
+    difference = (predicted.short() - target.short()).abs().byte()
+    columns = {"current": given.obs[:, -1], "target": target, "prediction": predicted, "difference": difference}
+    write_picture(label_columns(columns), path)
 
 
 def write_scenes(columns: dict[str, Tensor], path: Path) -> None:

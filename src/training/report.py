@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -54,6 +55,11 @@ class Report:
 
     def rate(self, epoch: int, kind: str) -> None:
         self.numbers(epoch, f"time/{kind}", {"updates_per_second": self._pace.rate(kind)})
+
+    def picture(self, epoch: int, path: Path) -> None:
+        """Show a picture in TensorBoard, if there is one at this path."""
+        if self._log is not None and path.is_file():
+            self._log.show(epoch, path)
 
     def episodes(self, epoch: int, name: str, results: Results, others: dict[str, float]) -> None:
         """Log `others`, and the returns and lengths of finished episodes."""
