@@ -21,6 +21,8 @@ from run.device import autocast
 from run.ranks import Ranks
 
 TEST_SEED = 0
+LOSS_SCALE = 1024.0
+"""Of losses in float16, in which small gradients would be zero (Micikevicius et al. 2018, section 3.2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,7 @@ class Component:
         self.next_batch = next_batch
         self.training = training
         self.precision = precision
+        self._loss_scale = LOSS_SCALE if precision == torch.float16 else 1.0
         self.test_draws = test_draws
         self.num_updates = 0
         self.num_updates_in_phase = 0
@@ -148,10 +151,13 @@ class Component:
             with self._sharing_gradients(index + 1 == self.training.grad_acc_steps):
                 with autocast(self.device, self.precision):
                     loss, metrics, *rest = self._forward(batch)
-                (self._guard.see_loss(loss, self.num_updates + 1) / self.training.grad_acc_steps).backward()
+                loss = self._guard.see_loss(loss, self.num_updates + 1) / self.training.grad_acc_steps
+                (loss * self._loss_scale).backward()
             self._averages.add({**metrics_of_batch, **metrics})
             if self._after_update is not None:
                 batches.append((batch, *rest))
+        if self._loss_scale != 1:
+            torch._foreach_mul_(self._gradients(), 1 / self._loss_scale)
         self._guard.see_gradients(self._clip(), self.num_updates + 1)
         self._guard.step(self._optimizer)
         self._schedule.step()
@@ -160,10 +166,13 @@ class Component:
         if self._after_update is not None:
             self._after_update(batches)
 
+    def _gradients(self) -> list[Tensor]:
+        return [each.grad for each in self.module.parameters() if each.grad is not None]
+
     def _clip(self) -> Tensor:
         """Clip the gradients; returns their norm afterwards."""
         parameters, limit = list(self.module.parameters()), self.training.max_grad_norm
-        norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+        norm = nn.utils.get_total_norm(self._gradients())
         if limit is None:
             self._averages.add({"grad_norm": norm})
             return norm

@@ -56,7 +56,8 @@ def _check_fits(dataset: Dataset, spaces: Spaces, source: Source) -> None:
             f"The frames in {dataset.directory} are {frame}, but {source.folder} imagines {spaces.frame}: measure "
             f"it on data of its own size, or with --data {RANDOM}."
         )
-    if not actions.is_like(spaces.actions) or actions.size > spaces.actions.size:
+    # Networks without actions go with any.
+    if spaces.actions.size and (not actions.is_like(spaces.actions) or actions.size > spaces.actions.size):
         count = f" ({actions.size} of them)" if actions.kind == "numbered" else ""
         raise UserError(
             f"The actions in {dataset.directory} are {actions}{count}, but {source.folder} was trained with "

@@ -1,5 +1,7 @@
 """Training of the predictor of frames k steps ahead, on a moving square."""
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import evaluate
 from data import Dataset, Episode, with_stride
 from data.segments import draw_inside
 from errors import UserError
@@ -129,6 +132,24 @@ def test_a_run_of_the_recipe(finished: Path) -> None:
     assert [event.step for event in events.Images("predictions")] == [1, 2]
     assert (finished / "media" / "predictions_epoch_00002.png").is_file()
     assert (finished / "media" / "real_and_imagined_epoch_00002.mp4").is_file()
+
+
+def test_predictions_are_measured_beside_copies(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step is STRIDE recorded steps ahead: the error of the copy is computed by hand, over all pairs."""
+    words = [finished, "--world", "--horizon", 1, "--segments", 1000, "--samples", 1, "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, words)])
+    assert evaluate.main() == 0
+    (path,) = (finished / "evaluation").glob("*/world.json")
+    found = json.loads(path.read_text())
+    errors = []
+    for episode in Dataset.open(finished.parent / "data" / "test").episodes():
+        frames = torch.cat((episode.obs, episode.info["final_observation"][None])).double() / 255
+        errors += (frames[STRIDE:] - frames[:-STRIDE]).square().mean(dim=(1, 2, 3)).tolist()
+    assert found["segments_at_step"] == [len(errors)]
+    psnr = found["metrics"]["psnr"]
+    assert psnr["copy"]["value"][0] == pytest.approx(-10 * np.log10(np.mean(errors)), abs=1e-3)
+    assert {"model", "copy"} <= set(found["metrics"]["ssim"])
+    assert np.isfinite(psnr["model"]["value"][0])
 
 
 def test_its_weights_have_the_published_names(finished: Path) -> None:
