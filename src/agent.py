@@ -4,14 +4,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from errors import UserError
-from files import is_plain_tensor, load_tensors, save_tensors
+from errors import UserError, one_line
+from files import is_plain_tensor, load_tensors, require_plain_file, save_tensors
 from models.actor_critic import ActorCriticConfig
 from models.diffusion import DenoiserConfig
 from models.rew_end_model import RewEndModelConfig
 from ranges import BadSetting, Whole
+
+SAFETENSORS = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,11 @@ class Agent(nn.Module):
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the flat dictionary `<component>.<parameter>` from a checkpoint of this project or a published one.
 
-    A `state.pt` works too, and a `.pth` of the published kitchen predictor. Raises UserError if the file is missing,
-    unreadable, or not a dictionary of tensors.
+    A `state.pt` works too, a `.safetensors` file, and a `.pth` of the published kitchen predictor.
+    Raises UserError if the file is missing, unreadable, or not a dictionary of tensors.
     """
-    stored = load_tensors(Path(path))
+    path = Path(path)
+    stored = _load_safetensors(path) if path.suffix == SAFETENSORS else load_tensors(path)
     if isinstance(stored, dict) and isinstance(stored.get("agent"), dict):
         stored = stored["agent"]
     if isinstance(stored, dict) and isinstance(stored.get("model_state_dict"), dict):
@@ -95,6 +99,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not is_plain_tensor(value):
             raise UserError(f"{path} holds no agent: {name} is not a dense tensor.")
     return stored
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    require_plain_file(path)
+    try:
+        return load_file(path)
+    # A damaged header can make any step fail.
+    except Exception as error:
+        raise UserError(f"{path} is damaged, or is no safetensors file ({one_line(error)}).") from None
 
 
 def _load_exactly(module: nn.Module, weights: Mapping[str, Tensor], component: str, origin: str) -> None:

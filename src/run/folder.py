@@ -60,10 +60,6 @@ class RunFolder:
     def media(self) -> Path:
         return self.path / "media"
 
-    def predictions(self, epoch: int) -> Path:
-        """A picture of predicted frames beside real ones."""
-        return self.media / f"predictions_epoch_{epoch:05d}.png"
-
     @classmethod
     def create(cls, path: Path, config: DictConfig) -> "RunFolder":
         """Make the folder of a new run, with the resolved configuration and a copy of the code.

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from errors import UserError
-from files import write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -73,16 +72,15 @@ def _write_gif(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, 
     next(images).save(path, save_all=True, append_images=images, duration=round(1000 / fps), loop=0)
 
 
-def write_picture(rows: np.ndarray, path: Path) -> None:
-    """Write uint8 frames (t, h, w, 3), one below another, as PNG."""
+def write_picture(pixels: np.ndarray, path: Path) -> None:
+    """Write uint8 pixels (h, w, 3) to a PNG, which appears when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: Image.fromarray(np.concatenate(rows)).save(file, format="PNG"))
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """The pixels of a picture, uint8 (h, w, 3)."""
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        Image.fromarray(pixels).save(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def label_columns(columns: dict[str, Tensor], height: int = 256) -> np.ndarray:

@@ -53,13 +53,18 @@ class Report:
         if self._log is not None and metrics:
             self._log.write(epoch, {f"{prefix}/{name}": value for name, value in metrics.items()})
 
+    def film(self, path: Path) -> None:
+        """Log a film and the picture beside it."""
+        if self._log is not None:
+            self._log.film(path)
+
     def rate(self, epoch: int, kind: str) -> None:
         self.numbers(epoch, f"time/{kind}", {"updates_per_second": self._pace.rate(kind)})
 
-    def picture(self, epoch: int, path: Path) -> None:
+    def picture(self, path: Path) -> None:
         """Show a picture in TensorBoard, if there is one at this path."""
         if self._log is not None and path.is_file():
-            self._log.show(epoch, path)
+            self._log.show(path)
 
     def episodes(self, epoch: int, name: str, results: Results, others: dict[str, float]) -> None:
         """Log `others`, and the returns and lengths of finished episodes."""

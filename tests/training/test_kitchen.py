@@ -129,7 +129,7 @@ def test_a_run_of_the_recipe(finished: Path) -> None:
     theirs = load_tensors(kept / f"agent_epoch_{int(best):05d}.pt")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     events = EventAccumulator(str(finished / "tensorboard")).Reload()
-    assert [event.step for event in events.Images("predictions")] == [1, 2]
+    assert [event.step for event in events.Images("media/predictions")] == [1, 2]
     assert (finished / "media" / "predictions_epoch_00002.png").is_file()
     assert (finished / "media" / "real_and_imagined_epoch_00002.mp4").is_file()
 
