@@ -4,8 +4,8 @@ python scripts/parameterisations.py --env atari --game BreakoutNoFrameskip-v4 --
 
 Three denoisers with the same network see the same segments of random play: EDM (agent=default), DDPM with a linear
 schedule (agent=ddpm) and with a cosine schedule (agent=ddpm_cosine). Each imagines the same new segments under their
-actions with 1, 3, 10 and all sampling steps; EDM, which has no last step, with 100. Writes a table, a figure and all
-numbers.
+actions with 1, 3, 10 and all sampling steps: 1000 and 100 for the DDPMs; EDM, whose steps have no end, takes 100.
+Writes a table, a figure and all numbers.
 """
 
 import argparse
@@ -43,7 +43,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 AGENTS = {"EDM": "default", "DDPM, linear": "ddpm", "DDPM, cosine": "ddpm_cosine"}
-NUM_STEPS, ALL_OF_EDM = (1, 3, 10), 100
+ALL, ALL_OF_EDM = "all", 100
 METRICS = ("psnr", "psnr_moving")
 SHOWN = (1, 10, 25, 50)
 
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000, help="steps of random play to learn from")
     parser.add_argument("--horizon", type=int, default=50)
     parser.add_argument("--segments", type=int, default=64)
+    parser.add_argument("--sampling-steps", nargs="+", default=["1", "3", "10", ALL], metavar="N", help="1 3 10 all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path, default=PROJECT / "results" / "parameterisations", help="folder")
@@ -85,7 +86,7 @@ def main() -> None:
         denoiser = train(name, config, episodes, num_actions, arguments, device)
         recorded = choose_segments(others, denoiser.num_steps_conditioning, arguments)
         every = ALL_OF_EDM if denoiser.schedule is None else len(denoiser.schedule)
-        for num_steps in (*NUM_STEPS, every):
+        for num_steps in dict.fromkeys(every if word == ALL else int(word) for word in arguments.sampling_steps):
             found.append(measure(name, config, denoiser, num_steps, recorded, arguments, device))
     report(found, arguments)
 
