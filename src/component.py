@@ -16,7 +16,7 @@ from data import Draws
 from errors import UserError
 from finite import FiniteGuard, NotFinite
 from models.metrics import MetricAverages, Metrics
-from ranges import Above, Count, Whole
+from ranges import Above, BadSetting, Count, Whole
 from run.device import autocast
 from run.ranks import Ranks
 
@@ -48,11 +48,19 @@ class TrainingConfig:
             return 0
         return self.steps_first_epoch if epoch == self.start_after_epochs + 1 else self.steps_per_epoch
 
+    def __post_init__(self) -> None:
+        """Epochs without a number of updates need segments that can be counted."""
+        for setting in ("steps_first_epoch", "steps_per_epoch"):
+            if getattr(self, setting) is None:
+                raise BadSetting(f"{setting}=null needs only_whole_segments=true: give a number.")
+
     def over(self, name: str, num_segments: int) -> "TrainingConfig":
         """The schedule for data with this number of segments: epochs without a number of updates see each once.
 
-        Raises UserError if an epoch has no number, and the data no whole batch.
+        Raises UserError if there are no segments, or, for such epochs, no whole batch of them.
         """
+        if num_segments == 0:
+            raise UserError(f"No episode is as long as the segments of {name}.training: use longer ones.")
         if None not in (self.steps_first_epoch, self.steps_per_epoch):
             return self
         count = num_segments // self.batch_size

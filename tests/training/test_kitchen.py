@@ -221,6 +221,18 @@ def test_training_goes_on_from_a_published_file(reference_dir: Path, tmp_path: P
             1,
             "has 11 segments, fewer than denoiser.training.batch_size=50",
         ),
+        (
+            ["denoiser.training.only_whole_segments=false"],
+            (STEPS,),
+            1,
+            "steps_first_epoch=null needs",
+        ),
+        (
+            ["denoiser.training.num_autoregressive_steps=9"],
+            (STEPS,),
+            1,
+            "No episode is as long as the segments",
+        ),
         ([], (STEPS,), 3, "set env.train.grayscale=false"),
         (
             ["agent.denoiser.inner_model.channel_mults=[1,1,1,1,1,1]"],

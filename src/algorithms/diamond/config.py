@@ -28,6 +28,10 @@ class DenoiserTraining(TrainingConfig):
     sample_weights: SampleWeights | None
     only_whole_segments: bool = False
 
+    def __post_init__(self) -> None:
+        if not self.only_whole_segments:
+            super().__post_init__()
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewEndTraining(TrainingConfig):
