@@ -83,13 +83,16 @@ class Agent(nn.Module):
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the flat dictionary `<component>.<parameter>` from a checkpoint of this project or a published one.
 
-    A `state.pt` works too, and a `.safetensors` file.
+    A `state.pt` works too, a `.safetensors` file, and a `.pth` of the published kitchen predictor.
     Raises UserError if the file is missing, unreadable, or not a dictionary of tensors.
     """
     path = Path(path)
     stored = _load_safetensors(path) if path.suffix == SAFETENSORS else load_tensors(path)
     if isinstance(stored, dict) and isinstance(stored.get("agent"), dict):
         stored = stored["agent"]
+    if isinstance(stored, dict) and isinstance(stored.get("model_state_dict"), dict):
+        # The published kitchen predictor is one network, under names of its own.
+        stored = {f"denoiser.inner_model.{name}": value for name, value in stored["model_state_dict"].items()}
     if not isinstance(stored, dict) or not stored or not all(isinstance(name, str) for name in stored):
         raise UserError(f"{path} holds no agent: it needs to be a dictionary of tensors.")
     for name, value in stored.items():
@@ -119,7 +122,18 @@ def _load_exactly(module: nn.Module, weights: Mapping[str, Tensor], component: s
     for name, value in own.items():
         if weights[name].shape != value.shape:
             seen, wanted = tuple(weights[name].shape), tuple(value.shape)
-            raise UserError(f"{origin} does not fit this agent: {component}.{name} is {seen} there, {wanted} here.")
+            why = _colours(seen, wanted) if name.endswith("conv_in.weight") else ""
+            raise UserError(
+                f"{origin} does not fit this agent: {component}.{name} is {seen} there, {wanted} here{why}."
+            )
         if not weights[name].isfinite().all():
             raise UserError(f"{origin} is unusable: {component}.{name} has values that are infinite or not a number.")
     module.load_state_dict(weights)
+
+
+def _colours(seen: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """What it means if the first layers for frames differ only by a factor of 3 in their input channels."""
+    if seen[:1] + seen[2:] != wanted[:1] + wanted[2:] or 3 not in (seen[1] / wanted[1], wanted[1] / seen[1]):
+        return ""
+    grey, colour = ("weights", "frames") if seen[1] < wanted[1] else ("frames", "weights")
+    return f": the {grey} are grey, and the {colour} have colours (env.train.grayscale)"

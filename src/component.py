@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -16,22 +16,27 @@ from data import Draws
 from errors import UserError
 from finite import FiniteGuard, NotFinite
 from models.metrics import MetricAverages, Metrics
-from ranges import Above, Count, Whole
+from ranges import Above, BadSetting, Count, Whole
 from run.device import autocast
 from run.ranks import Ranks
+
+TEST_SEED = 0
+LOSS_SCALE = 1024.0
+"""Of losses in float16, in which small gradients would be zero (Micikevicius et al. 2018, section 3.2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """Number of updates in each epoch, batch size, learning rate warmup and gradient clipping.
 
+    `steps_first_epoch` and `steps_per_epoch` are None for as many updates as the data has batches (see `over`).
     `batch_size` is the number of segments (or imagined environments) of one backward pass, summed over all ranks; an
     update accumulates the gradients of `grad_acc_steps` passes.
     """
 
     start_after_epochs: Whole
-    steps_first_epoch: Whole
-    steps_per_epoch: Whole
+    steps_first_epoch: Whole | None
+    steps_per_epoch: Whole | None
     batch_size: Count
     lr_warmup_steps: Whole
     max_grad_norm: Annotated[float, Above(0, math.inf)] | None
@@ -42,6 +47,30 @@ class TrainingConfig:
         if epoch <= self.start_after_epochs:
             return 0
         return self.steps_first_epoch if epoch == self.start_after_epochs + 1 else self.steps_per_epoch
+
+    def __post_init__(self) -> None:
+        """Epochs without a number of updates need segments that can be counted."""
+        for setting in ("steps_first_epoch", "steps_per_epoch"):
+            if getattr(self, setting) is None:
+                raise BadSetting(f"{setting}=null needs only_whole_segments=true: give a number.")
+
+    def over(self, name: str, num_segments: int) -> "TrainingConfig":
+        """The schedule for data with this number of segments: epochs without a number of updates see each once.
+
+        Raises UserError if there are no segments, or, for such epochs, no whole batch of them.
+        """
+        if num_segments == 0:
+            raise UserError(f"No episode is as long as the segments of {name}.training: use longer ones.")
+        if None not in (self.steps_first_epoch, self.steps_per_epoch):
+            return self
+        count = num_segments // self.batch_size
+        if count == 0:
+            raise UserError(
+                f"The data has {num_segments} segments, fewer than {name}.training.batch_size={self.batch_size}: "
+                "reduce it, or use more data."
+            )
+        first, others = (count if each is None else each for each in (self.steps_first_epoch, self.steps_per_epoch))
+        return replace(self, steps_first_epoch=first, steps_per_epoch=others)
 
 
 class Component:
@@ -83,6 +112,7 @@ class Component:
         self.next_batch = next_batch
         self.training = training
         self.precision = precision
+        self._loss_scale = LOSS_SCALE if precision == torch.float16 else 1.0
         self.test_draws = test_draws
         self.num_updates = 0
         self.num_updates_in_phase = 0
@@ -132,10 +162,13 @@ class Component:
             with self._sharing_gradients(index + 1 == self.training.grad_acc_steps):
                 with autocast(self.device, self.precision):
                     loss, metrics, *rest = self._forward(batch)
-                (self._guard.see_loss(loss, self.num_updates + 1) / self.training.grad_acc_steps).backward()
+                loss = self._guard.see_loss(loss, self.num_updates + 1) / self.training.grad_acc_steps
+                (loss * self._loss_scale).backward()
             self._averages.add({**metrics_of_batch, **metrics})
             if self._after_update is not None:
                 batches.append((batch, *rest))
+        if self._loss_scale != 1:
+            torch._foreach_mul_(self._gradients(), 1 / self._loss_scale)
         self._guard.see_gradients(self._clip(), self.num_updates + 1)
         self._guard.step(self._optimizer)
         self._schedule.step()
@@ -144,6 +177,9 @@ class Component:
         if self._after_update is not None:
             self._after_update(batches)
 
+    def _gradients(self) -> list[Tensor]:
+        return [each.grad for each in self.module.parameters() if each.grad is not None]
+
     def _clip(self) -> Tensor:
         """Clip the gradients; returns their norm afterwards."""
         parameters, limit = list(self.module.parameters()), self.training.max_grad_norm
@@ -151,6 +187,7 @@ class Component:
         norms = {f"grad_norm_{name}": _grad_norm(each.parameters()) for name, each in self._networks.items()}
         self._averages.add(norms)
         if limit is None:
+            self._averages.add({"grad_norm": norm})
             return norm
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         self._averages.add({"grad_norm_before_clip": norm})
@@ -202,14 +239,17 @@ class Component:
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
         """Averages of the metrics over the given batches, weighted by their lengths.
 
+        What is drawn is the same at every call, so that losses of several epochs can be compared.
         Raises NotFinite if a loss is not finite.
         """
         averages = MetricAverages()
         self.module.eval()
-        for batch in batches:
-            with autocast(self.device, self.precision):
-                _, metrics, *_ = self.module(batch)
-            averages.add(metrics, weight=len(batch))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(TEST_SEED)
+            for batch in batches:
+                with autocast(self.device, self.precision):
+                    _, metrics, *_ = self.module(batch)
+                averages.add(metrics, weight=len(batch))
         numbers = averages.read()
         if not all(math.isfinite(value) for name, value in numbers.items() if name.startswith("loss")):
             raise NotFinite("test loss", self.name, f"after its update {self.num_updates}")

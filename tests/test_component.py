@@ -38,6 +38,7 @@ def make(
     hooks: dict[str, Any] | None = None,
     module: nn.Module | None = None,
     make_optimizer: Callable[[nn.Module], Optimizer] = ADAMW.make,
+    precision: torch.dtype = torch.float32,
     **settings: object,
 ) -> Component:
     torch.manual_seed(0)
@@ -57,7 +58,7 @@ def make(
         lambda: (next(given, None) if batches else torch.randn(8, 1, generator=rng), {}),
         TrainingConfig(**{**defaults, **settings}),
         make_optimizer,
-        torch.float32,
+        precision,
         Ranks(0, 1, CPU),
         **(hooks or {}),
     )
@@ -99,6 +100,28 @@ def test_gradients_are_clipped() -> None:
     norm = torch.stack([parameter.grad.norm() for parameter in component.module.parameters()]).norm()
     assert float(norm) == pytest.approx(0.1, rel=1e-4)
     assert component.finish_phase()["grad_norm_before_clip"] > 0.1
+
+
+def test_small_gradients_survive_float16() -> None:
+    """A weight of 3 + 2⁻⁹ and inputs of 2⁻¹⁰ have a gradient of 2⁻²⁸; in float16, all below 2⁻²⁵ becomes zero."""
+
+    class Small(Line):
+        def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+            # Float16 from the layer's output on, as in a network whose last layer is in autocast.
+            prediction = (self.layer(batch) - 3 * batch).half()
+            loss = prediction.float().pow(2).mean()
+            return loss, {"loss": loss.detach()}, prediction
+
+    gradients = []
+    for precision in (torch.float32, torch.float16):
+        module = Small()
+        component = make(module=module, precision=precision, batches=[torch.full((8, 1), 2.0**-10)])
+        with torch.no_grad():
+            module.layer.weight.fill_(3 + 2.0**-9)
+            module.layer.bias.zero_()
+        component.update()
+        gradients.append(float(module.layer.weight.grad))
+    assert gradients == [2.0**-28, 2.0**-28]
 
 
 def test_norms_of_gradients_are_metrics_before_clipping() -> None:
@@ -195,7 +218,7 @@ def test_a_restored_component_continues_the_same() -> None:
 def test_evaluation_weighs_batches_by_length() -> None:
     component = make()
     batches = [torch.ones(2, 1), torch.zeros(6, 1)]
-    losses = [float(component.module(batch)[0]) for batch in batches]
+    losses = [float(component.module(batch)[0].detach()) for batch in batches]
     assert component.evaluate(batches)["loss"] == pytest.approx((2 * losses[0] + 6 * losses[1]) / 8)
 
 

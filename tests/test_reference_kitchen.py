@@ -1,5 +1,6 @@
 """Every recorded number of the published DDPMs, from any folder of the same layout (`--reference-dir`)."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from breakout_ddpm import ActorCritic, WorldModel, fill_by_recipe
-from data import Batch
+from data import Batch, Dataset, Episode, with_stride
+from errors import UserError
 from files import load_tensors
 from models.diffusion import (
     ConditionalUNet,
@@ -289,3 +291,23 @@ def test_the_size_of_the_published_class() -> None:
     with torch.device("meta"):
         network = ConditionalUNet(ConditionalUNetConfig(3, 1, 64, (1, 2, 3, 4), 2, (120, 60), 256, 1024, 0.1, 120))
     assert sum(each.numel() for each in network.parameters()) == 19_486_595
+
+
+def test_pairs_are_the_published_ones_that_look_k_steps_ahead(recorded: Recorded, tmp_path: Path) -> None:
+    """The published clamp at an episode's end makes further pairs, of frames that are closer: they are left out."""
+    for number, given in enumerate(recorded["pairs"]):
+        k, cut = given["k"], given["last_completion"]
+        count = given["num_frames"] if cut is None else cut + 1
+        wanted = [(first, second) for first, second, _ in given["pairs"] if second - first == k]
+        frames = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1)
+        blank = torch.zeros(count)
+        dataset = Dataset(tmp_path / str(number))
+        dataset.add_episode(Episode(frames, torch.zeros(count, 0), blank, blank.byte(), blank.byte()))
+        dataset.save_info()
+        opened = Dataset.open(dataset.directory)
+        if not wanted:
+            with pytest.raises(UserError, match=f"static_dataset.stride={k} is longer than every episode"):
+                with_stride(opened, k)
+            continue
+        marks = [episode.obs.flatten().tolist() for episode in with_stride(opened, k).episodes()]
+        assert sorted(pair for each in marks for pair in itertools.pairwise(each)) == wanted

@@ -115,13 +115,17 @@ class CollectionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StaticDatasetConfig:
-    """A data set to train on instead of an environment; `num_workers` threads prefetch batches from disk."""
+    """A data set to train on instead of an environment; `num_workers` threads prefetch batches from disk.
+
+    `stride` is the number of recorded steps from one frame of the model to the next.
+    """
 
     path: str | None = None
     path_full_res: str | None = None
     num_actions: Count | None = None
     ignore_sample_weights: bool = True
     num_workers: Annotated[int, Between(0, 256)] = 2
+    stride: Annotated[int, Between(1, 100_000)] = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,11 @@ from data.experience import Experience
 from data.frames import to_bytes, to_unit_range
 from data.full_frames import FullFrames
 from data.replay import Replay, segment_by_segment
-from data.segments import Segments, chunk_episodes, draw_segments, episode_probabilities
+from data.segments import Segments, chunk_episodes, draw_segments, episode_probabilities, room_inside
 from data.spaces import Actions, Spaces
 from data.step import Imagined, Start, Step
 from data.stored import StoredReplay
+from data.strided import with_stride
 
 __all__ = [
     "ActionLayout",
@@ -35,8 +36,10 @@ __all__ = [
     "draw_segments",
     "episode_probabilities",
     "find_splits",
+    "room_inside",
     "segment_by_segment",
     "to_bytes",
     "to_device",
     "to_unit_range",
+    "with_stride",
 ]

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from data.batch import Batch
 from data.experience import Experience
-from data.segments import Segments, chunk_episodes, draw_segments
+from data.segments import Segments, chunk_episodes, draw_inside, draw_segments
 
 
 @dataclass(frozen=True)
 class SegmentConfig:
     """The length of a component's segments, and how they are drawn (see `draw_segments`).
 
+    With `only_inside`, every segment that lies inside an episode is drawn as often as any other, whatever its age.
     `reads_full_frames`: whether batches also hold the frames in full size.
     """
 
@@ -25,6 +26,7 @@ class SegmentConfig:
     age_weights: tuple[float, ...] | None
     beyond_end: bool = False
     reads_full_frames: bool = False
+    only_inside: bool = False
 
 
 class Draws:
@@ -85,6 +87,8 @@ class Draws:
 
     def _draw(self, batch_size: int) -> Segments:
         config, lengths = self.config, self._experience.replay.episode_lengths
+        if config.only_inside:
+            return draw_inside(self._generator, lengths, batch_size, config.length)
         return draw_segments(self._generator, lengths, batch_size, config.length, config.age_weights, config.beyond_end)
 
     def _read(self, segments: Segments) -> tuple[Batch | None, Tensor | None]:

@@ -51,6 +51,19 @@ def draw_segments(
     return Segments(episode_ids, starts, length)
 
 
+def draw_inside(rng: np.random.Generator, episode_lengths: np.ndarray, batch_size: int, length: int) -> Segments:
+    """Draw segments uniformly from all that lie inside an episode; raises ValueError if there are none."""
+    room = room_inside(episode_lengths, length)
+    places = rng.integers(room.sum(), size=batch_size)
+    episode_ids = np.searchsorted(np.cumsum(room), places, side="right")
+    return Segments(episode_ids, places - (np.cumsum(room) - room)[episode_ids], length)
+
+
+def room_inside(episode_lengths: np.ndarray, length: int) -> np.ndarray:
+    """The number of segments that lie inside each episode."""
+    return np.maximum(0, episode_lengths - length + 1)
+
+
 def episode_probabilities(episode_lengths: np.ndarray, age_weights: tuple[float, ...] | None) -> np.ndarray:
     """Probability of each episode, oldest first.
 

@@ -18,7 +18,9 @@ def read_arguments() -> argparse.Namespace:
     )
     version = what.add_mutually_exclusive_group()
     version.add_argument("--epoch", type=whole, metavar="N", help="weights of that epoch instead of the newest kept")
-    version.add_argument("--best", action="store_true", help="weights of the best test return")
+    version.add_argument(
+        "--best", action="store_true", help="weights of the best test return, or of the least test loss"
+    )
     version.add_argument("--every", type=positive, metavar="K", help="all kept weights of epochs divisible by K")
     what.add_argument(
         "--pretrained", action="append", default=[], metavar="GAME", help="published weights; can be repeated"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import Dataset, Episode, Spaces, find_splits
+from data import Dataset, Episode, Spaces, find_splits, with_stride
 from envs import RecordedGameConfig, make_env
 from envs.trust import check_env
 from errors import UserError
@@ -31,6 +31,7 @@ def find_recordings(source: Source, spaces: Spaces, data: str | None, num_segmen
         dataset = next(filter(None, map(Dataset.open_if_any, paths)), None)
     if dataset is None:
         return _play_at_random(source, spaces, num_segments, seed)
+    dataset = with_stride(dataset, source.config.static_dataset.stride)
     _check_fits(dataset, spaces, source)
     are_own = data is None and dataset.directory.is_relative_to(source.folder)
     return Recordings(str(dataset.directory), np.array(dataset.lengths, np.int64), dataset.load_episode, are_own)
@@ -55,7 +56,8 @@ def _check_fits(dataset: Dataset, spaces: Spaces, source: Source) -> None:
             f"The frames in {dataset.directory} are {frame}, but {source.folder} imagines {spaces.frame}: measure "
             f"it on data of its own size, or with --data {RANDOM}."
         )
-    if not actions.is_like(spaces.actions) or actions.size > spaces.actions.size:
+    # Networks without actions go with any.
+    if spaces.actions.size and (not actions.is_like(spaces.actions) or actions.size > spaces.actions.size):
         count = f" ({actions.size} of them)" if actions.kind == "numbered" else ""
         raise UserError(
             f"The actions in {dataset.directory} are {actions}{count}, but {source.folder} was trained with "

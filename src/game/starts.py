@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data import Batch, Dataset, Episode, FullFrames, Segments, StoredReplay
+from data import Batch, Dataset, Episode, FullFrames, Segments, StoredReplay, with_stride
 from envs import make_env
 from envs.trust import check_env
 from errors import UserError
@@ -95,6 +95,7 @@ def open_starts(
     for path in sorted((path for path in source.datasets if path.name in rank), key=lambda path: rank[path.name]):
         dataset = Dataset.open_if_any(path)
         if dataset is not None and max(dataset.lengths) >= length:
+            dataset = with_stride(dataset, source.config.static_dataset.stride)
             full = None if source.full_res is None else FullFrames(source.full_res, dataset)
             return DatasetStarts(dataset, device, seed, full)
     if policy is None:

@@ -171,10 +171,10 @@ class ResBlocks(nn.Module):
 
 
 def recompute_activations(module: nn.Module) -> None:
-    """Enable gradient checkpointing in every residual block of a module, which saves memory and costs time."""
-    for blocks in module.modules():
-        if isinstance(blocks, ResBlocks):
-            blocks.recomputes = True
+    """Enable gradient checkpointing in every part of a module that can, which saves memory and costs time."""
+    for part in module.modules():
+        if hasattr(part, "recomputes"):
+            part.recomputes = True
 
 
 class Downsample(nn.Module):

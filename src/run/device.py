@@ -49,7 +49,7 @@ def make_current(device: torch.device) -> None:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype for a value of `training.precision` (auto, bf16, fp32) on a device.
+    """The dtype for a value of `training.precision` (auto, bf16, fp16, fp32) on a device.
 
     `auto` is bfloat16 on devices with instructions for it (CUDA, CPUs with bf16 instructions), and float32 on others.
     """
@@ -58,9 +58,11 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
             return torch.float32
         case "bf16":
             return torch.bfloat16
+        case "fp16":
+            return torch.float16
         case "auto":
             return torch.bfloat16 if _is_good_at_bf16(device) else torch.float32
-    raise UserError(f"training.precision={name} is unknown: use auto, bf16 or fp32.")
+    raise UserError(f"training.precision={name} is unknown: use auto, bf16, fp16 or fp32.")
 
 
 def set_backends(device: torch.device, precision: torch.dtype) -> None:

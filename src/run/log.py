@@ -58,7 +58,7 @@ class Log:
             self._seconds_before = line.get("time/seconds", self._seconds_before)
         for picture in sorted(folder.media.glob(f"*{EPOCH}?????.png")):
             if _epoch_of(picture) <= self._latest.get("epoch", -1):
-                self._show(picture)
+                self.show(picture)
 
     @property
     def seconds(self) -> float:
@@ -88,13 +88,19 @@ class Log:
     def film(self, path: Path) -> None:
         """Send a film `<name>_epoch_<number>.mp4`, and the PNG beside it; TensorBoard gets the PNG only."""
         picture = path.with_suffix(".png")
-        self._show(picture)
+        self.show(picture)
         if self._wandb is not None:
             import wandb
 
             name = f"media/{_name_of(path)}"
             media = {name: wandb.Image(str(picture)), f"{name}_film": wandb.Video(str(path), format="mp4")}
             self._wandb.log(media, step=self._num_lines)
+
+    def show(self, picture: Path) -> None:
+        """Copy a PNG `<name>_epoch_<number>.png` of the run's media to TensorBoard."""
+        pixels = np.asarray(Image.open(picture))
+        name = f"media/{_name_of(picture)}"
+        self._tensorboard.add_image(name, pixels, _epoch_of(picture), dataformats="HWC")
 
     def latest(self, epoch: int) -> dict[str, float]:
         """The last metrics of an epoch, if it is the last one that was logged."""
@@ -117,11 +123,6 @@ class Log:
         for name, value in line.items():
             if name != "epoch" and value is not None:
                 self._tensorboard.add_scalar(name, value, line["epoch"])
-
-    def _show(self, picture: Path) -> None:
-        pixels = np.asarray(Image.open(picture))
-        name = f"media/{_name_of(picture)}"
-        self._tensorboard.add_image(name, pixels, _epoch_of(picture), dataformats="HWC")
 
 
 def _name_of(path: Path) -> str:

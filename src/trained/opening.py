@@ -6,7 +6,7 @@ import torch
 
 from algorithms.base import Algorithm, Surroundings
 from algorithms.size import check_size
-from data import Actions, Batch, Dataset, Spaces
+from data import Actions, Batch, Dataset, Spaces, with_stride
 from envs import action_layout, frame_shape
 from run.compiled import compile_networks
 from run.device import cast_weights, set_backends
@@ -46,8 +46,12 @@ def find_spaces(source: Source) -> Spaces:
     Runs that collect their own data have numbered actions. Their data is not read: it may be changing.
     """
     count, env = source.definition.count_actions(source.weights), source.config.env.train
-    kind = "numbered" if action_layout(env) is None else "multi-hot"
-    if kind == "numbered" and source.config.static_dataset.path is not None:
+    actions = Actions("numbered" if action_layout(env) is None else "multi-hot", count)
+    static = source.config.static_dataset
+    if actions.kind == "numbered" and static.path is not None:
         dataset = next(filter(None, map(Dataset.open_if_any, sorted(source.datasets))), None)
-        kind = kind if dataset is None else Actions.of(dataset.load_episode(0).act).kind
-    return Spaces(frame_shape(env), Actions(kind, count))
+        if dataset is not None:
+            recorded = with_stride(dataset, static.stride).spaces.actions
+            # Networks without actions ignore those of the data.
+            actions = Actions(recorded.kind, count or recorded.size)
+    return Spaces(frame_shape(env), actions)

@@ -20,6 +20,7 @@ from errors import UserError, near_matches
 from files import load_json
 from run.folder import PROJECT, RunFolder
 from run.settings import read_overrides
+from trained.published_kitchen import SETTINGS, is_published_kitchen, kitchen_overrides
 from trained.weights import choose_weights, epoch_of, newest_weights
 
 AGENT_JSON = "agent_config.json"
@@ -134,6 +135,8 @@ def override(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
 def load_config(folder: Path) -> DictConfig:
     """The whole settings of a run; raises UserError for those that cannot be read."""
     run = RunFolder(folder)
+    if is_published_kitchen(folder):
+        return _compose("trainer", kitchen_overrides(folder))
     path = run.config if run.config.exists() else folder / AGENT_JSON
     config = run.load_config() if path == run.config else load_json(path)
     try:
@@ -188,10 +191,10 @@ def _imagination(name: str) -> DictConfig:
     return _compose(f"world_model_env/{name}").world_model_env
 
 
-def _compose(name: str = "trainer") -> DictConfig:
-    """The project's own settings, or those in another file of `config`."""
+def _compose(name: str = "trainer", overrides: Sequence[str] = ()) -> DictConfig:
+    """The project's own settings, or those in another file of `config`, with overrides."""
     with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
-        return compose(name)
+        return compose(name, list(overrides))
 
 
 def _with_target(node: DictConfig) -> dict[str, Any]:
@@ -205,8 +208,8 @@ def _with_target(node: DictConfig) -> dict[str, Any]:
 
 
 def _description(folder: Path) -> Path:
-    config = RunFolder(folder).config
-    return config if config.is_file() else folder / AGENT_JSON
+    paths = (RunFolder(folder).config, folder / SETTINGS, folder / AGENT_JSON)
+    return next((path for path in paths if path.is_file()), paths[-1])
 
 
 def _runs_below(root: Path) -> Iterator[Path]:

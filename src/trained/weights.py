@@ -7,10 +7,13 @@ from agent import SAFETENSORS
 from errors import UserError
 from files import load_tensors
 from run.folder import RunFolder
+from trained.published_kitchen import is_published_kitchen, kitchen_weights
 
 
 def choose_weights(run: RunFolder, epoch: int | None, best: bool) -> Path:
     """The file of the weights of an epoch, of the best ones, or of the newest; raises UserError if it is missing."""
+    if is_published_kitchen(run.path):
+        return _choose_kitchen(run.path, epoch, best)
     if best:
         if (path := _stored(run.best_agent)) is not None:
             return path
@@ -27,6 +30,8 @@ def choose_weights(run: RunFolder, epoch: int | None, best: bool) -> Path:
 
 def newest_weights(run: RunFolder) -> Path | None:
     """The newest weights that were saved, or else those of the last checkpoint; None if there are none yet."""
+    if is_published_kitchen(run.path):
+        return next(iter(kitchen_weights(run.path)), None)
     versions = _versions(run)
     return _stored(run.agent_version(versions[-1])) if versions else run.state if run.state.is_file() else None
 
@@ -55,6 +60,16 @@ def epoch_of(path: Path, run: RunFolder) -> int | None:
         return None
     # A checkpoint counts the epoch that it is in.
     return epoch if path == run.best_agent else epoch - 1
+
+
+def _choose_kitchen(folder: Path, epoch: int | None, best: bool) -> Path:
+    wanted = "best_model.pth" if best else "" if epoch is None else f"checkpoint_epoch_{epoch:03d}.pth"
+    known = kitchen_weights(folder)
+    chosen = [path for path in known if not wanted or path.name == wanted]
+    if not chosen:
+        names = ", ".join(path.name for path in known) or "none"
+        raise UserError(f"{folder}/checkpoints has no {wanted or 'weights'}. Kept: {names}.")
+    return chosen[0]
 
 
 def _versions(run: RunFolder) -> list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from algorithms.config import StaticDatasetConfig
-from data import Actions, Dataset, Experience, FullFrames, Spaces, find_splits
+from data import Actions, Dataset, Experience, FullFrames, Spaces, find_splits, with_stride
 from envs import EnvConfig, action_layout, frame_shape
 from errors import UserError
 from run.device import choose_device
@@ -44,8 +44,8 @@ def open_static_data(config: StaticDatasetConfig, env: EnvConfig, replay_device:
     """
     root = Path(config.path)
     train_path, test_path = find_splits(root)
-    train = Dataset.open(train_path)
-    test = Dataset.open(test_path) if test_path.is_dir() else Dataset(test_path)
+    train = with_stride(Dataset.open(train_path), config.stride)
+    test = with_stride(Dataset.open(test_path), config.stride) if test_path.is_dir() else Dataset(test_path)
     _check_frames(train, env)
     if test.spaces is not None:
         # Test data may hold an action that the training data lacks.

@@ -48,6 +48,22 @@ def film_is_due(interval: int | None, train: Experience, progress: Progress) -> 
     return is_due
 
 
+def picture_predictions(world: World, test: Experience, device: torch.device, path: Path) -> None:
+    """Draw several steps, one below another: current frame, target, prediction of the next frame, and its difference.
+
+    If no episode is long enough, nothing is drawn.
+    """
+    n, lengths = world.num_context_steps, test.replay.episode_lengths
+    if int(lengths.max()) < n + 1:
+        return
+    batch = test.gather(_choose_scenes(lengths, n + 1)).to(device)
+    given, target = batch.between(0, n), batch.obs[:, n]
+    predicted = world.imagine(given, batch.act[:, n:n]).obs[:, 0]
+    difference = (predicted.short() - target.short()).abs().byte()
+    columns = {"current": given.obs[:, -1], "target": target, "prediction": predicted, "difference": difference}
+    write_picture(np.concatenate(label_columns(columns, HEIGHT_IN_PICTURES)), path)
+
+
 def write_scenes(columns: dict[str, Tensor], path: Path) -> None:
     """Write a video of scenes, uint8 (b, t, c, h, w) in each column, one after another under the columns' names."""
     frames = label_columns({name: scenes.flatten(0, 1) for name, scenes in columns.items()})

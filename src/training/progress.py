@@ -10,8 +10,8 @@ class Progress:
 
     `steps` is the number of steps that an `Interleave` phase has collected so far, and `has_collected` whether these
     are all. The last film was made when `filmed_at` steps had been collected. `first_collection` is the number of steps
-    collected in the first epoch. `best_return`, a mean of test episodes, was reached in `best_epoch`; `best_score` is
-    the highest return of a training episode.
+    collected in the first epoch. `best_return`, a mean of test episodes, was reached in `best_epoch`, or, without a
+    policy, `best_loss` on the test data; `best_score` is the highest return of a training episode.
     """
 
     epoch: int = 1
@@ -22,6 +22,7 @@ class Progress:
     filmed_at: int | None = None
     first_collection: int | None = None
     best_return: float | None = None
+    best_loss: float | None = None
     best_epoch: int | None = None
     best_score: float | None = None
     is_finished: bool = False

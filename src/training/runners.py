@@ -15,7 +15,7 @@ from rl.collector import Collector
 from run.folder import RunFolder
 from run.ranks import Ranks
 from training.data import RunData
-from training.film import film_is_due, film_world
+from training.film import film_is_due, film_world, picture_predictions
 from training.progress import Progress
 from training.report import LossInBar, Report
 from training.schedule import Schedule
@@ -154,9 +154,11 @@ class Runners:
     def _evaluate_world(self) -> None:
         test, components = self.data.test, self.algorithm.components
         if test.dataset.num_episodes > 0:
-            for name, component in components.items():
-                if component.test_draws is not None:
-                    self.report.numbers(self._epoch, f"{name}/test", self._test(component))
+            tests = {name: self._test(each) for name, each in components.items() if each.test_draws is not None}
+            for name, numbers in tests.items():
+                self.report.numbers(self._epoch, f"{name}/test", numbers)
+            if self.algorithm.policy is None and self._epoch > 0:
+                self._keep_if_best(next(iter(tests.values()), {}))
             world = self.algorithm.world(1)
             if world is not None and film_is_due(self.evaluation.video_interval, self.data.train, self.progress):
                 with contextlib.ExitStack() as stack:
@@ -165,6 +167,17 @@ class Runners:
                     path = self.folder.media / f"real_and_imagined_epoch_{self._epoch:05d}.mp4"
                     if film_world(world, test, self.evaluation.video_steps, self.ranks.device, path):
                         self.report.film(path)
+                    if self.algorithm.policy is None:
+                        path = self.folder.media / f"predictions_epoch_{self._epoch:05d}.png"
+                        picture_predictions(world, test, self.ranks.device, path)
+                        self.report.picture(path)
+
+    def _keep_if_best(self, numbers: dict[str, float]) -> None:
+        """Without a policy, the best weights have the least test loss of the first component."""
+        losses = [value for name, value in numbers.items() if name.startswith("loss")]
+        if losses and (self.progress.best_loss is None or losses[0] < self.progress.best_loss):
+            self.progress.best_loss, self.progress.best_epoch = losses[0], self._epoch
+            self._save_agent(self.folder.next_best_agent(self._epoch))
 
     def _save(self) -> None:
         self._save_agent(self.folder.agent_version(self.progress.epoch))

@@ -55,7 +55,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Calla
     [
         ("env.train.id=BreakoutNoFrameskp-v4", "Did you mean BreakoutNoFrameskip-v4"),
         ("common.device=gpu", "common.device=gpu is unknown"),
-        ("training.precision=half", "training.precision=half is unknown: use auto, bf16 or fp32"),
+        ("training.precision=half", "training.precision=half is unknown: use auto, bf16, fp16 or fp32"),
         ("training.compile=maybe", "training.compile=maybe is unknown: use auto, true or false"),
         ("trainig.model_free=true", "trainig"),
         ("agent=null", "Config group override must be a string or a list"),

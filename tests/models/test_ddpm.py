@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from data import Batch
+from models.blocks import recompute_activations
 from models.diffusion import (
+    ConditionalUNet,
     ConditionalUNetConfig,
     CosineScheduleConfig,
     Denoiser,
@@ -231,3 +233,38 @@ def test_networks_without_conditioning_ignore_actions() -> None:
     obs, sigma = torch.zeros(2, 1, 3, 8, 8), torch.ones(2)
     found = [blind.denoise(obs[:, 0], sigma, obs, torch.full((2, 1), act)) for act in (0, 1)]
     assert torch.equal(*found)
+
+
+def test_recomputing_activations_changes_no_gradient() -> None:
+    """With dropout: the same units are dropped when the activations are computed again."""
+    config = replace(NETWORKS["conditional U-Net"], dropout_rate=0.5)
+    network = ConditionalUNet(config)
+    gradients = []
+    for recomputes in (False, True):
+        if recomputes:
+            recompute_activations(network)
+        network.zero_grad()
+        torch.manual_seed(1)
+        noisy, obs = torch.randn(2, 2, 3, 8, 8)
+        network(noisy, torch.tensor([3.0, 5.0]), obs, torch.tensor([[0], [1]])).pow(2).sum().backward()
+        gradients.append([each.grad.clone() for each in network.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    network = ConditionalUNet(replace(NETWORKS["conditional U-Net"], dropout_rate=0.5))
+    given = torch.randn(1, 3, 8, 8), torch.tensor([3.0]), torch.zeros(1, 3, 8, 8), torch.tensor([[0]])
+    assert not torch.equal(network(*given), network(*given))
+    network.eval()
+    assert torch.equal(network(*given), network(*given))
+
+
+def test_levels_with_attention_are_those_of_the_listed_sizes() -> None:
+    config = replace(NETWORKS["conditional U-Net"], channel_mults=(1, 2, 2), initial_img_resolution=16)
+    assert replace(config, attention_resolutions=(8, 16)).has_attention == [True, True, False]
+    network = ConditionalUNet(replace(config, attention_resolutions=(8,)))
+    assert [len(level) for level in network.encoder_blocks] == [1, 2, 1]
+    # Frames of another size have attention in the same levels.
+    given = torch.randn(1, 3, 8, 12), torch.tensor([3.0]), torch.zeros(1, 3, 8, 12), torch.tensor([[0]])
+    assert network(*given).shape == (1, 3, 8, 12)

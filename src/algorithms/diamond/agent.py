@@ -67,8 +67,10 @@ def fit_to_data(config: AgentConfig, spaces: Spaces) -> AgentConfig:
 
 
 def count_actions(weights: Mapping[str, Tensor]) -> int:
-    """The number of actions that an agent was made for; raises UserError if it has no denoiser."""
-    embedding = weights.get("denoiser.inner_model.act_emb.0.weight")
-    if embedding is None:
+    """The number of actions that an agent was made for, 0 for networks without; raises UserError without a denoiser."""
+    if not any(name.startswith("denoiser.") for name in weights):
         raise UserError("These weights have no denoiser: there is no world model to play.")
-    return len(embedding)
+    for name in ("act_emb.0.weight", "act_emb.weight"):
+        if (embedding := weights.get(f"denoiser.inner_model.{name}")) is not None:
+            return len(embedding)
+    return 0

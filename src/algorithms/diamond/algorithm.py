@@ -11,7 +11,7 @@ from algorithms.diamond.agent import DiamondAgent, fit_to_data
 from algorithms.diamond.config import ActorCriticSection, DenoiserSection, DiamondConfig, RewEndSection
 from algorithms.diamond.policy import ActorCriticPolicy
 from component import Component, share_of_batch
-from data import Draws, SegmentConfig
+from data import Draws, SegmentConfig, room_inside
 from envs import WorldModelEnv
 from errors import UserError
 from models.actor_critic import Rollout
@@ -119,7 +119,12 @@ class Diamond:
     def _learn_frames(self, name: str, section: DenoiserSection, reads_full_frames: bool = False) -> None:
         training = section.training
         length = getattr(self.agent, name).num_steps_conditioning + 1 + training.num_autoregressive_steps
-        segments = SegmentConfig(length, training.sample_weights, reads_full_frames=reads_full_frames)
+        segments = SegmentConfig(
+            length, training.sample_weights, False, reads_full_frames, training.only_whole_segments
+        )
+        room = room_inside(self._around.experience.replay.episode_lengths, length)
+        if training.only_whole_segments:
+            section = replace(section, training=training.over(name, int(room.sum())))
         self._learn_segments(name, section, segments)
 
     def _learn_segments(self, name: str, section: DenoiserSection | RewEndSection, segments: SegmentConfig) -> None:

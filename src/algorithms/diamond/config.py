@@ -20,10 +20,17 @@ class DenoiserTraining(TrainingConfig):
     """Schedule of the denoiser or upsampler.
 
     After the first prediction, `num_autoregressive_steps` more are made from a history with the earlier predictions.
+    With `only_whole_segments`, none begins before its episode, where frames would be grey, and each is drawn as often
+    as any other.
     """
 
     num_autoregressive_steps: Annotated[int, Between(0, 1000)]
     sample_weights: SampleWeights | None
+    only_whole_segments: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.only_whole_segments:
+            super().__post_init__()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +120,10 @@ class DiamondConfig(TrainerConfig):
         if (has_upsampler or not has_policy) and self.static_dataset.path is None:
             lacks = "with an upsampler" if has_policy else "without a policy"
             raise UserError(f"An agent {lacks} cannot collect: set static_dataset.path to recordings.")
+        if has_upsampler and self.static_dataset.stride > 1:
+            raise UserError(
+                f"static_dataset.stride={self.static_dataset.stride} must be 1 for agents with an upsampler."
+            )
         if has_policy and self.training.offload_idle:
             raise UserError(
                 "training.offload_idle=true needs an agent without a policy: set agent.actor_critic=null, or "

@@ -1,12 +1,14 @@
 """A U-Net that predicts the noise in a frame from the frames before it and the number of the noise step."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from models.blocks import ActionEmbedding, Upsample, conv1x1, conv3x3, zero_init
 from ranges import BadSetting, Between, Count, Depth, ImageChannels, Levels, Pixels, Whole, Width
@@ -70,7 +72,12 @@ class ConditionalUNetConfig:
 
 
 class ConditionalUNet(nn.Module):
-    """The network of the kitchen's frames: residual blocks with attention, told the step of the noise."""
+    """The network of the kitchen's frames: residual blocks with attention, told the step of the noise.
+
+    With `recomputes`, residual and attention blocks store only their inputs for the backward pass.
+    """
+
+    recomputes = False
 
     def __init__(self, config: ConditionalUNetConfig) -> None:
         super().__init__()
@@ -122,16 +129,22 @@ class ConditionalUNet(nn.Module):
         x = self.conv_in(torch.cat((noisy_next_obs, obs), dim=1))
         skips = []
         for level, blocks in enumerate(self.encoder_blocks):
-            x = _through(blocks, x, cond)
+            x = self._through(blocks, x, cond)
             skips.append(x)
             if level < len(self.encoder_downsamples):
                 x = self.encoder_downsamples[level](x)
-        x = self.bottleneck_res2(self.bottleneck_attn(self.bottleneck_res1(x, cond), cond), cond)
+        x = self._through([self.bottleneck_res1, self.bottleneck_attn, self.bottleneck_res2], x, cond)
         for level, blocks in enumerate(self.decoder_blocks):
-            x = _through(blocks, torch.cat((x, skips.pop()), dim=1), cond)
+            x = self._through(blocks, torch.cat((x, skips.pop()), dim=1), cond)
             if level < len(self.decoder_upsamples):
                 x = self.decoder_upsamples[level](x)
         return self.conv_out(F.silu(self.conv_out_norm(x)))
+
+    def _through(self, blocks: Iterable[nn.Module], x: Tensor, cond: Tensor) -> Tensor:
+        keeps_input_only = self.recomputes and torch.is_grad_enabled()
+        for block in blocks:
+            x = checkpoint(block, x, cond, use_reentrant=False) if keeps_input_only else block(x, cond)
+        return x
 
     def embed(self, step: Tensor) -> Tensor:
         """The condition (b, time_emb_mlp_dim) for steps (b)."""
@@ -192,9 +205,3 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
-
-
-def _through(blocks: nn.ModuleList, x: Tensor, cond: Tensor) -> Tensor:
-    for block in blocks:
-        x = block(x, cond)
-    return x
