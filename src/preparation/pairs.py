@@ -116,7 +116,14 @@ class _Unpickler(pickle.Unpickler):
             raise _Refused(f"{module}.{name}") from None
 
 
-class _Tensor:
+class _Fixed:
+    """A value that is whole once it is made: a file cannot change it by a state."""
+
+    def __setstate__(self, _: Any) -> None:
+        raise ValueError("a frame has a state of its own")
+
+
+class _Tensor(_Fixed):
     """What a pickled tensor becomes: float32 (c, h, w) in [-1, 1], copied out of the batch that it was cut from."""
 
     values: Tensor
@@ -133,7 +140,7 @@ class _Tensor:
             raise ValueError("a frame is not in [-1, 1]")
 
 
-class _Storage:
+class _Storage(_Fixed):
     """What the storage of a pickled tensor becomes, which is a file of `torch.save`: float32 (n)."""
 
     values: Tensor

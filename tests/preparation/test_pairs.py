@@ -99,10 +99,10 @@ def saved(value: Any) -> bytes:
     return file.getvalue()
 
 
-def rebuilt(offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Calls:
+def rebuilt(offset: int, size: tuple[int, ...], stride: tuple[int, ...], state: Any = None) -> Calls:
     """A tensor cut out of eight numbers."""
     function, (storage, _, _, _, *others) = torch.linspace(-1, 1, 8).__reduce_ex__(2)
-    return Calls(function, storage, offset, size, stride, *others)
+    return Calls(function, storage, offset, size, stride, *others, state=state)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,7 @@ def rebuilt(offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Call
         ([(np.zeros((2, 2), np.uint8), *grey_pairs()[0][1:])], "is not a picture"),
         ([(rebuilt(0, (1, 2, 5), (8, 4, 1)), *grey_pairs()[0][1:])], "goes beyond its storage"),
         ([(rebuilt(-1, (1, 2, 2), (4, 2, 1)), *grey_pairs()[0][1:])], "goes beyond its storage"),
+        ([(rebuilt(0, (1, 2, 2), (4, 2, 1), {"values": "text"}), *grey_pairs()[0][1:])], "a state of its own"),
         ([(rebuilt(0, (1, 9000, 9000), (0, 0, 0)), *grey_pairs()[0][1:])], "is not a frame"),
     ],
 )

@@ -23,6 +23,7 @@ from envs.robotics import import_robotics
 from kitchen_data import STEPS, require_opengl, require_robotics, write_images, write_part
 from preparation.minari_episodes import COMPLETIONS
 from preparation.minari_source import MinariSource, open_minari
+from preparation.pairs import read_pairs
 from preparation.pictures import to_frames
 from preparation.rendering import QUICK, Renderer
 
@@ -158,6 +159,27 @@ def test_states_and_replay_show_the_same(
     others = torch.cat((states.obs, states.info["final_observation"][None]))
     assert (frames.float() - others.float()).abs().mean() < 0.2
     assert (frames[0].float() - frames[-1].float()).abs().mean() > 0.5
+
+
+@pytest.mark.slow
+def test_frames_of_the_published_program(
+    reference_dir: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Every episode begins with the same scene, which its recorded file of pairs shows.
+
+    Sensor noise is 0.1 of 255 grey levels; the scene without shadows differs by 14, and a step later by more than 1.
+    """
+    require_opengl()
+    source = write_part(reference_dir, tmp_path / "source", episodes=1, steps=2)
+    arguments = ("--size", "32", "--k", "1", "--out", tmp_path / "out")
+    code, _, complaint = call(source, *arguments)
+    assert code == 0, complaint
+    obs = Dataset.open(tmp_path / "out" / "train").load_episode(0).obs
+    theirs = read_pairs(reference_dir / "kitchen_run" / "pairs" / "pairs_k3_32x32.pkl")
+    for frames in theirs.values():
+        first = torch.from_numpy(frames[0]).permute(2, 0, 1)
+        assert (obs[0].float() - first.float()).abs().mean() < 0.5
+        assert (obs[1].float() - first.float()).abs().mean() > 1
 
 
 def _draw_by_hand(actions: np.ndarray, seed: int) -> np.ndarray:
