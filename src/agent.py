@@ -4,14 +4,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from errors import UserError
-from files import is_plain_tensor, load_tensors, save_tensors
+from errors import UserError, one_line
+from files import is_plain_tensor, load_tensors, require_plain_file, save_tensors
 from models.actor_critic import ActorCriticConfig
 from models.diffusion import DenoiserConfig
 from models.rew_end_model import RewEndModelConfig
 from ranges import BadSetting, Whole
+
+SAFETENSORS = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,7 @@ class AgentConfig:
             raise BadSetting(f"denoiser.upsampling_factor={factor} must be null: only the upsampler enlarges frames.")
         if self.num_actions is None:
             return
-        inner_model = replace(self.denoiser.inner_model, num_actions=self.num_actions)
-        object.__setattr__(self, "denoiser", replace(self.denoiser, inner_model=inner_model))
+        object.__setattr__(self, "denoiser", self.denoiser.with_actions(self.num_actions))
         for name in ("rew_end_model", "actor_critic"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, replace(getattr(self, name), num_actions=self.num_actions))
@@ -81,9 +83,11 @@ class Agent(nn.Module):
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the flat dictionary `<component>.<parameter>` from a checkpoint of this project or a published one.
 
-    A `state.pt` works too. Raises UserError if the file is missing, unreadable, or not a dictionary of tensors.
+    A `state.pt` works too, and a `.safetensors` file.
+    Raises UserError if the file is missing, unreadable, or not a dictionary of tensors.
     """
-    stored = load_tensors(Path(path))
+    path = Path(path)
+    stored = _load_safetensors(path) if path.suffix == SAFETENSORS else load_tensors(path)
     if isinstance(stored, dict) and isinstance(stored.get("agent"), dict):
         stored = stored["agent"]
     if not isinstance(stored, dict) or not stored or not all(isinstance(name, str) for name in stored):
@@ -92,6 +96,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not is_plain_tensor(value):
             raise UserError(f"{path} holds no agent: {name} is not a dense tensor.")
     return stored
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    require_plain_file(path)
+    try:
+        return load_file(path)
+    # A damaged header can make any step fail.
+    except Exception as error:
+        raise UserError(f"{path} is damaged, or is no safetensors file ({one_line(error)}).") from None
 
 
 def _load_exactly(module: nn.Module, weights: Mapping[str, Tensor], component: str, origin: str) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -64,6 +64,7 @@ class Component:
         before_phase: Callable[[], None] | None = None,
         after_update: Callable[[list[tuple[Any, ...]]], None] | None = None,
         lr_factor: Callable[[int], float] | None = None,
+        networks: Mapping[str, nn.Module] | None = None,
         rests_in_memory: bool = False,
     ) -> None:
         """`next_batch()` returns the argument of the module's `forward`, and metrics from making it.
@@ -71,8 +72,9 @@ class Component:
         `test_draws` gives the test batches; without it, the module is not tested. `before_phase()` is called before the
         first update of each phase. `after_update(batches)` is called after each update, with one tuple for each
         accumulated batch: the batch, and what `forward` returned after loss and metrics. `lr_factor(n)` multiplies the
-        learning rate after n updates; by default it rises to 1 within `lr_warmup_steps` updates. With
-        `rests_in_memory`, module and optimizer are kept in main memory except inside `at_work`.
+        learning rate after n updates; by default it rises to 1 within `lr_warmup_steps` updates. `networks`: parts of
+        the module by name, whose gradients' norms before clipping are metrics. With `rests_in_memory`, module and
+        optimizer are kept in main memory except inside `at_work`.
         """
         self.name = name
         self.device = ranks.device
@@ -84,6 +86,7 @@ class Component:
         self.test_draws = test_draws
         self.num_updates = 0
         self.num_updates_in_phase = 0
+        self._networks = dict(networks or {})
         self._before_phase = before_phase
         self._after_update = after_update
         self._averages = MetricAverages()
@@ -144,7 +147,9 @@ class Component:
     def _clip(self) -> Tensor:
         """Clip the gradients; returns their norm afterwards."""
         parameters, limit = list(self.module.parameters()), self.training.max_grad_norm
-        norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+        norm = _grad_norm(parameters)
+        norms = {f"grad_norm_{name}": _grad_norm(each.parameters()) for name, each in self._networks.items()}
+        self._averages.add(norms)
         if limit is None:
             return norm
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
@@ -188,7 +193,8 @@ class Component:
     def finish_phase(self) -> dict[str, float]:
         """Return the averages of this phase's metrics, and reset them for the next phase."""
         self.check_finite()
-        metrics = {**self._averages.read(), "lr": self.lr}
+        groups = {f"lr_{each['name']}": each["lr"] for each in self._optimizer.param_groups if "name" in each}
+        metrics = {**self._averages.read(), "lr": self.lr, **groups}
         self._averages, self.num_updates_in_phase = MetricAverages(), 0
         return metrics
 
@@ -225,6 +231,10 @@ class Component:
         self.num_updates = state["num_updates"]
         self.num_updates_in_phase = state["num_updates_in_phase"]
         self._averages.load_state_dict(state["averages"], self.device)
+
+
+def _grad_norm(parameters: Iterable[Tensor]) -> Tensor:
+    return nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
 
 
 def share_of_batch(name: str, training: TrainingConfig, ranks: Ranks) -> int:

@@ -8,9 +8,9 @@ from evaluation.episodes import Watch
 from evaluation.options import read_arguments
 from evaluation.sources import open_sources
 from evaluation.world_command import evaluate_worlds
-from game.painter import Painter
 from game.spectator import Spectator
-from game.window import Window, open_display
+from game.window.painter import Painter
+from game.window.window import Window, open_display
 from rl.collector import Collector
 from run.config import register_resolvers
 from run.door import explain

@@ -33,7 +33,7 @@ from errors import UserError
 from finite import NotFinite
 from run.allocator import keep_freed_memory
 from run.config import register_resolvers, require_sections
-from run.device import choose_precision, set_backends
+from run.device import choose_device, choose_precision, set_backends
 from run.door import explain, fail
 from run.folder import PROJECT, RunFolder
 from run.interrupt import Interrupted, stop_at_once
@@ -86,7 +86,7 @@ def begin(config: DictConfig) -> None:
 
 
 def complete(config: DictConfig) -> None:
-    """Draw the seed, choose the number of threads and make paths absolute, in place.
+    """Draw the seed, choose what depends on the machine, and make paths absolute, in place.
 
     Raises UserError for settings that cannot be trained with.
     """
@@ -97,6 +97,12 @@ def complete(config: DictConfig) -> None:
     for section, key in paths:
         if isinstance(config[section][key], str):
             config[section][key] = str(Path(os.path.expanduser(config[section][key])).resolve())
+    _, typed = read_settings(config)
+    device = choose_device(typed.common.device)
+    for name, value in typed.chosen_for(device.type).items():
+        OmegaConf.update(config, name, value)
+        if number_from_launcher("RANK") == 0:
+            print(f"{name}={value}, the default on {device.type}.")
     _, typed = read_settings(config)
     typed.check()
     config.common.threads = choose_threads(typed.common.threads)

@@ -101,6 +101,15 @@ def test_gradients_are_clipped() -> None:
     assert component.finish_phase()["grad_norm_before_clip"] > 0.1
 
 
+def test_norms_of_gradients_are_metrics_before_clipping() -> None:
+    module = Line()
+    component = make(module=module, hooks={"networks": {"layer": module.layer}}, max_grad_norm=1e-3)
+    component.update()
+    metrics = component.finish_phase()
+    assert metrics["grad_norm_layer"] == pytest.approx(metrics["grad_norm_before_clip"])
+    assert metrics["grad_norm_layer"] > 1e-3
+
+
 def test_a_loss_that_is_not_finite_names_its_update() -> None:
     component = make([torch.ones(8, 1), torch.ones(8, 1), torch.full((8, 1), torch.inf), torch.ones(8, 1)])
     for _ in range(2):

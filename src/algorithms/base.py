@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from agent import Agent
 from component import Component
-from data import Batch, Experience, Imagined, Spaces
+from data import Batch, Experience, Imagined, Spaces, Step
 from rl.policy import Env, Policy
 from run.ranks import Ranks
 
@@ -26,6 +26,10 @@ class Collect:
     at_most: int | None = None
     rewards: int = 0
 
+    def most(self, room: int) -> int:
+        """The largest number of steps, if the run has `room` for that many more."""
+        return min(self.at_most or self.steps, room)
+
 
 @dataclass(frozen=True)
 class Update:
@@ -37,17 +41,21 @@ class Update:
 
 @dataclass(frozen=True)
 class Interleave:
-    """Alternate between collecting and updating: `ratio` updates of each component for each step collected.
+    """Collect, and update the components as soon as updates are due; these can draw from new steps immediately.
 
-    Updates can draw from new steps immediately. With `since`, the ratio holds over the whole run instead of the phase,
-    and counts observations, of which an episode has one more than steps: the first update is due when there are `since`
-    of them, and `ratio` more for each one after these.
+    Updates are counted over the whole run: the first one is due when there are `since` observations, and `ratio` more
+    for each observation after these. An episode has one more observation than steps.
     """
 
     collect: Collect
     update: tuple[str, ...]
     ratio: float
-    since: int | None = None
+    since: int = 1
+
+    def num_due(self, num_observations: int) -> int:
+        """The number of updates, of each component, that are due when there are that many observations."""
+        later = num_observations - self.since
+        return 0 if later < 0 else 1 + int(later * self.ratio)
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,36 @@ class World(Env, Protocol):
 
     def parts(self) -> Mapping[str, tuple[Any, str]]:
         """The parts to time in a profile: for each label, an object and the name of its method."""
+
+
+@runtime_checkable
+class Reconstructor(Protocol):
+    """A world that can draw the frames that it is shown from what it keeps of them."""
+
+    def reconstruct(self, batch: Batch) -> Tensor:
+        """The frames of a batch, uint8 (b, t, c, h, w), each drawn from the state after it."""
+
+
+@runtime_checkable
+class JoinableWorld(Protocol):
+    """A world of one row whose step can be computed together with other worlds' steps, as one batch.
+
+    Each world keeps its own state, horizon and starts: any of them can be stepped or reset without the others.
+    """
+
+    def can_join(self, other: object) -> bool:
+        """Whether the same networks, sampled in the same way, imagine both."""
+
+    def step_joined(self, worlds: Sequence[Self], act: Tensor) -> list[Step]:
+        """Step these worlds, all of which can join this one, with actions (b), or vectors (b, size)."""
+
+
+@runtime_checkable
+class DenoisingWorld(Protocol):
+    """A world whose frames are sampled from noise."""
+
+    num_steps_denoising: int
+    """May be changed at any time."""
 
 
 class Algorithm(Protocol):

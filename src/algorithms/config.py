@@ -1,11 +1,13 @@
 """Settings that all algorithms share; each algorithm extends `TrainerConfig` with its own."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from algorithms.base import Collect
 from envs import EnvConfig, same_frames
+from errors import UserError
 from ranges import BadSetting, Between, Count, Fraction, Whole
 from run.log import WandbConfig
 
@@ -115,11 +117,11 @@ class CollectionConfig:
 class StaticDatasetConfig:
     """A data set to train on instead of an environment; `num_workers` threads prefetch batches from disk."""
 
-    path: str | None
-    path_full_res: str | None
-    num_actions: Count | None
-    ignore_sample_weights: bool
-    num_workers: Annotated[int, Between(0, 256)]
+    path: str | None = None
+    path_full_res: str | None = None
+    num_actions: Count | None = None
+    ignore_sample_weights: bool = True
+    num_workers: Annotated[int, Between(0, 256)] = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +142,14 @@ class RunConfig:
 class EvaluationConfig:
     """Epochs between evaluations, whether to evaluate the untrained agent, and frames in each scene of the video.
 
-    A component is tested on at most `max_batches` batches, spread over the test data (None: on all of it).
+    With `video_interval`, a video is made only at the first evaluation after that many more steps were collected. A
+    component is tested on at most `max_batches` batches, spread over the test data (None: on all of it).
     """
 
     every: Count
     untrained: bool
     video_steps: Annotated[int, Between(0, 100_000)]
+    video_interval: Count | None = None
     max_batches: Count | None
 
 
@@ -164,5 +168,11 @@ class TrainerConfig:
     training: RunConfig
     evaluation: EvaluationConfig
 
+    def chosen_for(self, kind: str) -> Mapping[str, Any]:
+        """Values, by name, of settings that depend on the kind of device (`cpu`, `cuda`, …); kept with the run."""
+        return {}
+
     def check(self) -> None:
         """Raise UserError for settings that do not fit together in training; in play they may be anything."""
+        if self.static_dataset.path is not None and self.evaluation.video_interval is not None:
+            raise UserError("evaluation.video_interval counts collected steps: leave it out with static_dataset.path.")

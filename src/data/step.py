@@ -29,7 +29,8 @@ class Step:
     episode, and `final_obs` is the last frame of the previous one; elsewhere `final_obs` equals `obs`. `rew` float32
     (b), `end` and `trunc` bool (b). `history` and `origin` as in `Start`, defined where a new episode started.
     `trajectory`: if frames are sampled, the steps of the sampler from noise to `final_obs`, float32 (b, c, h, w) each.
-    `full_obs` as in `Start`; `final_full_obs` is `final_obs` in full size.
+    `full_obs` as in `Start`; `final_full_obs` is `final_obs` in full size. `going_on`: the probability with which the
+    episode did not end, float32 (b), if the world gives it.
     """
 
     obs: Tensor
@@ -42,6 +43,7 @@ class Step:
     full_obs: Tensor | None = None
     final_full_obs: Tensor | None = None
     origin: Tensor | None = None
+    going_on: Tensor | None = None
 
     @property
     def dead(self) -> Tensor:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from data import ActionLayout
-from models.diffusion import DiffusionSamplerConfig
+from models.diffusion import DiffusionSamplerConfig, SamplerConfig
 from ranges import BadSetting, Between, Count, Pixels
 
 Steps = Annotated[int, Between(1, 100_000_000)]
@@ -108,5 +108,5 @@ class WorldModelEnvConfig:
 
     horizon: Count = 15
     num_batches_to_preload: Count = 32
-    diffusion_sampler: DiffusionSamplerConfig = field(default_factory=DiffusionSamplerConfig)
-    diffusion_sampler_upsampling: DiffusionSamplerConfig = field(default_factory=DiffusionSamplerConfig)
+    diffusion_sampler: SamplerConfig = field(default_factory=DiffusionSamplerConfig)
+    diffusion_sampler_upsampling: SamplerConfig = field(default_factory=DiffusionSamplerConfig)

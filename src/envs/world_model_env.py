@@ -1,7 +1,7 @@
 """The imagined environment: diffusion models of frames, and a recurrent model of rewards and ends."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,26 +9,12 @@ from torch import Tensor
 
 from data import Batch, Imagined, Segments, Start, Step, to_bytes, to_unit_range
 from envs.config import WorldModelEnvConfig
+from envs.imagined_state import Prediction, State
 from envs.start_pool import StartPool, choose, origins
 from errors import UserError
 from models.diffusion import Denoiser, DiffusionSampler
 from models.rew_end_model import RewEndModel
-
-
-@dataclass(frozen=True)
-class _State:
-    """The state of b environments: the last n frames in [-1, 1], their actions, and the reward model's memory.
-
-    `full_obs` are the last full-size frames, which the upsampler is conditioned on. Without a reward and termination
-    model, or without an upsampler, their tensors have shape (b, 0). `origin` as in `Start`.
-    """
-
-    obs: Tensor
-    act: Tensor
-    hx: Tensor
-    cx: Tensor
-    full_obs: Tensor
-    origin: Tensor
+from ranges import BadSetting
 
 
 class WorldModelEnv:
@@ -36,7 +22,7 @@ class WorldModelEnv:
 
     Without a reward and termination model, rewards are zero and episodes end only at the horizon; with an upsampler,
     every frame is also drawn in full size. Control flow in `step` does not depend on values of tensors: a mask replaces
-    environments that ended, in order, by starts that `prepare` has drawn. So the host never waits for the device.
+    environments that ended, in order, by prepared starts. So the host never waits for the device.
     """
 
     def __init__(
@@ -56,10 +42,10 @@ class WorldModelEnv:
         self.denoiser = denoiser
         self.rew_end_model = rew_end_model
         self.upsampler = upsampler
-        self.sampler = DiffusionSampler(denoiser, config.diffusion_sampler)
+        self.sampler = _make_sampler(denoiser, config, "diffusion_sampler")
         self.full_sampler = None
         if upsampler is not None:
-            self.full_sampler = DiffusionSampler(upsampler, config.diffusion_sampler_upsampling)
+            self.full_sampler = _make_sampler(upsampler, config, "diffusion_sampler_upsampling")
         self.draw_starts = draw_starts
         self.horizon = config.horizon
         self.num_envs = num_envs
@@ -69,12 +55,20 @@ class WorldModelEnv:
         # `reset` takes a batch before the steps that were prepared, or before one step.
         room = max(2, self._num_batches)
         self._starts = StartPool(draw_starts, gather_starts, self._burn_in, num_envs, room)
-        self._now: _State | None = None
+        self._now: State | None = None
         self._age: Tensor | None = None
 
     @property
     def num_context_steps(self) -> int:
         return self.denoiser.num_steps_conditioning
+
+    @property
+    def num_steps_denoising(self) -> int:
+        return self.sampler.config.num_steps_denoising
+
+    @num_steps_denoising.setter
+    def num_steps_denoising(self, steps: int) -> None:
+        self.sampler = DiffusionSampler(self.denoiser, replace(self.sampler.config, num_steps_denoising=steps))
 
     @property
     def shows_rewards(self) -> bool:
@@ -117,7 +111,7 @@ class WorldModelEnv:
         self._starts.fill(self._num_steps + 1)
         device = next(self.denoiser.parameters()).device
         everywhere = torch.ones(self.num_envs, dtype=torch.bool, device=device)
-        fresh = _State(*self._starts.take(everywhere))
+        fresh = State(*self._starts.take(everywhere))
         self._now, self._age = fresh, torch.zeros_like(everywhere, dtype=torch.int64)
         return Start(to_bytes(fresh.obs[:, -1]), fresh.obs[:, :-1], self._last_full(fresh), fresh.origin)
 
@@ -127,32 +121,54 @@ class WorldModelEnv:
 
         `history` of the result is in [-1, 1], because it may contain padding.
         """
-        now = self._now
+        return self._advance(self._predict(self._now, act))
+
+    def can_join(self, other: object) -> bool:
+        """Whether the same networks, sampled in the same way, imagine both."""
+        return (
+            isinstance(other, WorldModelEnv)
+            and self.denoiser is other.denoiser
+            and self.upsampler is other.upsampler
+            and self.sampler.config == other.sampler.config
+        )
+
+    @torch.no_grad()
+    def step_joined(self, worlds: Sequence["WorldModelEnv"], act: Tensor) -> list[Step]:
+        """Step several worlds as one batch; each restarts by itself. `act` (b) or (b, num_actions), in their order."""
+        columns = zip(*[vars(world._now).values() for world in worlds], strict=True)
+        predicted = self._predict(State(*[torch.cat(column) for column in columns]), act)
+        parts = predicted.split([world.num_envs for world in worlds])
+        return [world._advance(part) for world, part in zip(worlds, parts, strict=True)]
+
+    def _predict(self, now: State, act: Tensor) -> Prediction:
         acts = torch.cat((now.act[:, :-1], act[:, None].to(now.act.dtype)), dim=1)
         frame, trajectory = self.sampler.sample(now.obs, acts)
         final_obs = to_bytes(frame)
         next_obs = to_unit_range(final_obs)[:, None]
         full_obs, final_full_obs = self._enlarge(now.full_obs, next_obs[:, 0])
         rew, end, memory = self._reward(now, act, next_obs)
-        age = self._age + 1
+        shifted = State(torch.cat((now.obs[:, 1:], next_obs), dim=1), acts.roll(-1, 1), *memory, full_obs, now.origin)
+        return Prediction(shifted, final_obs, rew, end, final_full_obs, trajectory)
+
+    def _advance(self, predicted: Prediction) -> Step:
+        """Become what was predicted, and restart the environments that ended."""
+        end, age = predicted.end, self._age + 1
         trunc = age >= self.horizon
         dead = end | trunc
-
-        fresh = _State(*self._starts.take(dead))
-        shifted = _State(torch.cat((now.obs[:, 1:], next_obs), dim=1), acts.roll(-1, 1), *memory, full_obs, now.origin)
-        pairs = zip(vars(fresh).values(), vars(shifted).values(), strict=True)
-        self._now = _State(*[choose(dead, restarted, continued) for restarted, continued in pairs])
+        fresh = State(*self._starts.take(dead))
+        pairs = zip(vars(fresh).values(), vars(predicted.state).values(), strict=True)
+        self._now = State(*[choose(dead, restarted, continued) for restarted, continued in pairs])
         self._age = torch.where(dead, 0, age)
         return Step(
             to_bytes(self._now.obs[:, -1]),
-            rew,
+            predicted.rew,
             end,
             trunc,
-            final_obs,
+            predicted.obs,
             fresh.obs[:, :-1],
-            trajectory,
+            predicted.trajectory,
             self._last_full(self._now),
-            final_full_obs,
+            predicted.full_obs,
             fresh.origin,
         )
 
@@ -186,13 +202,13 @@ class WorldModelEnv:
         if state["now"] is not None:
             now = {name: value.to(device) for name, value in state["now"].items()}
             is_real = now.pop("is_real")[..., None, None, None]
-            self._now = _State(**{**now, "obs": torch.where(is_real, to_unit_range(now["obs"]), 0)})
+            self._now = State(**{**now, "obs": torch.where(is_real, to_unit_range(now["obs"]), 0)})
             self._age = state["age"].to(device)
 
-    def _reward(self, now: _State, act: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    def _reward(self, now: State, act: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """The reward, the end, and the new memory of the reward model."""
         if self.rew_end_model is None:
-            nothing = torch.zeros(self.num_envs, device=act.device)
+            nothing = torch.zeros(len(act), device=act.device)
             return nothing, nothing.bool(), (now.hx, now.cx)
         rew, end, (hx, cx) = self.rew_end_model.sample(now.obs[:, -1:], act, next_obs, (now.hx[None], now.cx[None]))
         return rew, end, (hx[0], cx[0])
@@ -218,11 +234,11 @@ class WorldModelEnv:
         final_full_obs = to_bytes(frame)
         return torch.cat((full_obs[:, 1:], to_unit_range(final_full_obs)[:, None]), dim=1), final_full_obs
 
-    def _last_full(self, state: _State) -> Tensor | None:
+    def _last_full(self, state: State) -> Tensor | None:
         return None if self.upsampler is None else to_bytes(state.full_obs[:, -1])
 
     def _burn_in(self, batch: Batch) -> tuple[Tensor, ...]:
-        """The columns of `_State` after watching the batch."""
+        """The columns of `State` after watching the batch."""
         obs, act, full_obs = batch.frames, batch.act, self._first_full(batch)
         origin = origins(batch).to(obs.device)
         if self.rew_end_model is None:
@@ -240,3 +256,11 @@ class WorldModelEnv:
         if batch.full_obs is not None:
             return batch.full_frames[:, -n:]
         return self.upsampler.enlarge(obs[:, -n:].flatten(0, 1)).clamp(-1, 1).unflatten(0, (len(obs), n))
+
+
+def _make_sampler(denoiser: Denoiser, config: WorldModelEnvConfig, name: str) -> DiffusionSampler:
+    """The sampler of that name; raises UserError if it does not fit the denoiser."""
+    try:
+        return DiffusionSampler(denoiser, getattr(config, name))
+    except BadSetting as error:
+        raise UserError(f"world_model_env.{name}.{error}") from None

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from game.painter import Painter
 from game.play_env import PlayEnv
+from game.window.painter import Painter
 
 WARM_UP = 5
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from algorithms.base import World
+from algorithms.base import Algorithm, World
 from data import ActionLayout, Batch, Spaces
 from envs import EnvConfig, RealEnv, RecordedGameConfig, action_layout, make_env
 from envs.trust import check_env
@@ -17,7 +17,7 @@ from game.moment import Place
 from game.play_env import PlayEnv
 from game.recorder import Recorder
 from game.spawns import SpawnStarts
-from game.starts import StartSource, open_starts
+from game.starts import NUM_COLLECTED_STEPS, StartSource, open_starts
 from rl.policy import Policy
 from run.device import choose_precision
 from run.folder import RunFolder
@@ -33,7 +33,8 @@ class PlayConfig:
     """The world to start in (`env`: wm, test or train; None: the first that exists), who acts, and what is recorded.
 
     Without a `controller`, the policy acts, and a person where there is no policy. Without a `horizon`, an agent with a
-    policy imagines 50 steps, and one without a policy as many as its settings say.
+    policy imagines 50 steps, and one without a policy as many as its settings say. Where
+    there is no data, the policy plays `initial_steps` real steps to start imagination from.
     """
 
     env: str | None = None
@@ -45,10 +46,51 @@ class PlayConfig:
     store_original_obs: bool = False
     precision: str = "auto"
     compile: bool = False
+    initial_steps: int = NUM_COLLECTED_STEPS
 
 
-def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_for_people: bool = True) -> PlayEnv:
-    """Make the worlds; raises UserError when the world to start in does not exist.
+@dataclass(frozen=True)
+class Stage:
+    """An agent with its weights, opened once. Every player gets worlds of its own, and shares the networks."""
+
+    source: Source
+    config: PlayConfig
+    device: torch.device
+    precision: torch.dtype
+    spaces: Spaces
+    algorithm: Algorithm
+    controller: str
+    starts: StartSource | None
+
+    def player(self, number: int = 0) -> PlayEnv:
+        """Worlds, memory and recorder of the `number`-th player.
+
+        Raises UserError when the world to start in does not exist.
+        """
+        config = replace(self.config, seed=self.config.seed + number)
+        policy, world = self.algorithm.policy, self.algorithm.world(1)
+        is_needed = world is None or config.env in ("test", "train")
+        places = _real_places(self.source, self.spaces, config, self.device, is_needed)
+        if world is not None:
+            _set_horizon(world, config, policy)
+            places.insert(0, Place("wm", LABELS["wm"], world))
+        places = _put_first(config.env, places, self.source)
+        return PlayEnv(
+            places,
+            policy,
+            _make_keys(places, self.spaces, self.source),
+            self.controller,
+            self.starts,
+            Recorder(RunFolder(self.source.folder).dataset("")) if config.record else None,
+            config.store_denoising_trajectory,
+            self.precision,
+            self.device,
+            config.store_original_obs,
+        )
+
+
+def open_stage(source: Source, config: PlayConfig, device: torch.device, is_for_people: bool = True) -> Stage:
+    """Open the agent, and the data that imagination starts from.
 
     With `is_for_people=False` no person can play, and recorded actions are replayed instead.
     """
@@ -64,25 +106,12 @@ def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_
     if world is not None or controller == "replay":
         length = 1 if world is None else world.num_context_steps
         starts = _open_starts(source, length, policy, config, device, precision)
-    is_needed = world is None or config.env in ("test", "train")
-    places = _real_places(source, spaces, config, device, is_needed)
-    if world is not None:
-        _set_horizon(world, config, policy)
-        places.insert(0, Place("wm", LABELS["wm"], world))
-    places = _put_first(config.env, places, source)
-    recorder = Recorder(RunFolder(source.folder).dataset("")) if config.record else None
-    return PlayEnv(
-        places,
-        policy,
-        _make_keys(places, spaces, source),
-        controller,
-        starts,
-        recorder,
-        config.store_denoising_trajectory,
-        precision,
-        device,
-        config.store_original_obs,
-    )
+    return Stage(source, config, device, precision, spaces, algorithm, controller, starts)
+
+
+def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_for_people: bool = True) -> PlayEnv:
+    """One player on a stage of its own; raises UserError when the world to start in does not exist."""
+    return open_stage(source, config, device, is_for_people).player()
 
 
 def _open_starts(
@@ -95,7 +124,7 @@ def _open_starts(
 ) -> StartSource:
     if source.spawn is not None:
         return SpawnStarts(source.spawn, device, config.seed)
-    return open_starts(source, length, policy, device, config.seed, precision)
+    return open_starts(source, length, policy, device, config.seed, precision, config.initial_steps)
 
 
 def _set_horizon(world: World, config: PlayConfig, policy: Policy | None) -> None:

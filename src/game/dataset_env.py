@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
-from data import ActionLayout, Dataset, Episode, to_bytes
+from data import ActionLayout, Dataset, Episode, FullFrames, Segments, to_bytes
+from data.full_frames import FILE_ID
 from errors import UserError
+from game.choices import check_word
 from game.idle_keys import LONGEST_NAME, vector_name
+from game.inputs import Command, GoTo, Pause, Press, SetDataset
 from game.layout_keys import LayoutKeys
-from game.view import Field, View, number
+from game.view import Choice, Field, View, number
 
 PAGE = 10
 DIGITS = tuple("0123456789")
@@ -22,11 +26,28 @@ class DatasetEnv:
     repeating_keys = frozenset({"up", "down", "left", "right", "page up", "page down"})
     game_keys = frozenset()
     wants_pointer = False
+    is_over = False
+    help = (
+        ("← →", "one step"),
+        ("PgUp PgDn", f"{PAGE} steps"),
+        ("↑ ↓", "episode"),
+        ("m", "data set"),
+        ("space", "play, stop"),
+        ("digits Enter", "go to an episode"),
+        ("Enter", "first step"),
+    )
 
     def __init__(
-        self, datasets: dict[str, Dataset], action_names: Sequence[str], layout: ActionLayout | None = None
+        self,
+        datasets: dict[str, Dataset],
+        action_names: Sequence[str],
+        layout: ActionLayout | None = None,
+        full_res: Path | None = None,
     ) -> None:
-        """Without `action_names`, actions are shown by their numbers. `layout` names multi-hot ones."""
+        """Without `action_names`, actions are shown by their numbers. `layout` names multi-hot ones.
+
+        `full_res`: the folder of the frames in full size of recordings, where they exist.
+        """
         self.datasets = datasets
         self.action_names = action_names
         self._keys = None if layout is None else LayoutKeys(layout)
@@ -34,6 +55,8 @@ class DatasetEnv:
         self.digits = ""
         self._message = ""
         self._name = next(iter(datasets))
+        self._full_res = full_res
+        self._full_size = lru_cache(maxsize=4)(lambda name: FullFrames(full_res, datasets[name]))
         self._load = lru_cache(maxsize=8)(lambda name, episode_id: datasets[name].load_episode(episode_id))
         self._go_to_episode(0)
 
@@ -63,8 +86,7 @@ class DatasetEnv:
                 self.step = 0
             case "m":
                 names = list(self.datasets)
-                self._name = names[(names.index(self._name) + 1) % len(names)]
-                self._go_to_episode(0)
+                self.obey(SetDataset(names[(names.index(self._name) + 1) % len(names)]))
             case "up" | "down":
                 by = 1 if key == "up" else -1
                 self._go_to_episode((self.episode_id + by) % self.dataset.num_episodes)
@@ -77,7 +99,25 @@ class DatasetEnv:
                 if self.is_playing and self.step == self.num_places - 1:
                     self.step = 0
 
-    def tick(self, held: list[str], motion: tuple[int, int] = (0, 0)) -> None:
+    def obey(self, command: Command) -> None:
+        """Do what a person wants; raises UserError for what does not exist."""
+        match command:
+            case Press(key):
+                self.press(key)
+            case Pause():
+                self.is_playing = False
+            case SetDataset(name):
+                check_word("dataset", name, list(self.datasets))
+                self._name = name
+                self._go_to_episode(0)
+            case GoTo(episode, step):
+                if not 0 <= episode < self.dataset.num_episodes:
+                    raise UserError(f"There is no episode {episode}: 0 to {self.dataset.num_episodes - 1}.")
+                if episode != self.episode_id:
+                    self._go_to_episode(episode)
+                self._go_to_step(step)
+
+    def tick(self, held: list[str], motion: tuple[float, float] = (0, 0)) -> None:
         if self.is_playing:
             self._go_to_step(self.step + 1)
             self.is_playing = self.step < self.num_places - 1
@@ -94,15 +134,46 @@ class DatasetEnv:
             Field("episode", f"{self.episode_id} of 0-{count}", 14 + 2 * len(str(count))),
             Field("step", f"{step} of 0-{len(episode) - 1}" if is_step else "final", 11 + 2 * len(str(longest))),
             Field("action", self._action() if is_step else "-", 7 + self._longest_action()),
-            Field("reward", number(float(episode.rew[step]), 7, "+") if is_step else "-", 14),
+            *(self._outcomes() if self._has_outcomes else ()),
+        )
+        frame = episode.obs[step] if is_step else episode.info["final_observation"]
+        message = f"go to episode {self.digits}_" if self.digits else self._message
+        choices = (
+            Choice("dataset", self._name, tuple(self.datasets)),
+            Choice("episode", self.episode_id, least=0, most=count),
+            Choice("step", step, least=0, most=self.num_places - 1),
+        )
+        full = self._full_frame() if is_step else None
+        preview = None if full is None else frame
+        strip = self._trajectory()
+        return View(frame if full is None else full, fields, (), strip, message, preview, choices=choices)
+
+    @property
+    def _has_outcomes(self) -> bool:
+        """Whether this data set has rewards or ends at all: recordings of people's games have none."""
+        info = self.dataset.info
+        return any(info.counter_rew[sign] for sign in (-1, 1)) or bool(info.counter_end[1])
+
+    def _outcomes(self) -> tuple[Field, ...]:
+        episode, step = self.episode, self.step
+        return (
+            Field("reward", number(float(episode.rew[step]), 7, "+") if step < len(episode) else "-", 14),
             Field("end", _yes(episode.end, step), 7),
             Field("trunc", _yes(episode.trunc, step), 9),
             Field("return so far", number(float(episode.rew[: step + 1].sum()), 9), 23),
             Field("to go", number(float(episode.rew[step + 1 :].sum()), 9), 15),
         )
-        frame = episode.obs[step] if is_step else episode.info["final_observation"]
-        message = f"go to episode {self.digits}_" if self.digits else self._message
-        return View(frame, fields, strip=self._trajectory(), message=message)
+
+    def _full_frame(self) -> Tensor | None:
+        """This step's frame in full size, where the recording of the episode is still there."""
+        if self._full_res is None or FILE_ID not in self.episode.info:
+            return None
+        segment = Segments(np.array([self.episode_id]), np.array([self.step]), 1)
+        try:
+            return self._full_size(self._name).gather(segment)[0, 0]
+        except UserError as error:
+            self._message = str(error)
+            return None
 
     def _go_to_episode(self, episode_id: int) -> None:
         self.episode_id, self.step = episode_id, 0

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from game.painter import Painter, to_array
 from game.view import Field, Playable
+from game.window.painter import Painter, to_array
 from run.interrupt import Interrupts
 from run.media import write_video
 

@@ -21,22 +21,24 @@ def header_fields(
         Field("", place.label, label_width),
         Field("", who, 15),
         Field("step", str(now.step), 10),
-        Field("horizon", "-" if world is None else str(world.horizon), 12),
+        Field("horizon", "-" if world is None else str(world.horizon), 12, is_detail=True),
     ]
-    if world is None or world.shows_rewards:
+    if place.shows_rewards:
         fields += [
             Field("return", number(now.total, 9), 16),
-            Field("reward", number(now.rew, 7, "+"), 14),
-            Field("end", yes_or_no(now.end), 7),
+            Field("reward", number(now.rew, 7, "+"), 14, is_detail=True),
+            Field("end", yes_or_no(now.end), 7, is_detail=True),
         ]
+    if now.going_on is not None:
+        fields.append(Field("continue", f"{now.going_on:.3f}", 15))
     fields += [
-        Field("trunc", yes_or_no(now.trunc), 9),
+        Field("trunc", yes_or_no(now.trunc), 9, is_detail=True),
         Field("action", "-" if now.act is None else keys.name(now.act), 7 + keys.longest_name),
     ]
     if shows_thoughts:
         fields += [
-            Field("entropy", f"{now.entropy:.2f} bits", 17),
-            Field("value", number(now.value, 7), 13),
+            Field("entropy", f"{now.entropy:.2f} bits", 17, is_detail=True),
+            Field("value", number(now.value, 7), 13, is_detail=True),
         ]
     return tuple(fields)
 

@@ -20,7 +20,7 @@ class IdleKeys:
     def __init__(self, actions: Actions) -> None:
         self._actions = actions
 
-    def action(self, held: Sequence[str], motion: tuple[int, int] = (0, 0)) -> Tensor:
+    def action(self, held: Sequence[str], motion: tuple[float, float] = (0, 0)) -> Tensor:
         return self._actions.idle()
 
     def draw(self) -> Tensor:
@@ -35,6 +35,9 @@ class IdleKeys:
     def signs(self) -> list[str]:
         """Empty, as no policy chooses among them by probabilities."""
         return []
+
+    def help(self) -> tuple[tuple[str, str], ...]:
+        return ()
 
     def describe(self) -> str:
         kind = self._actions.kind

@@ -31,7 +31,7 @@ class ActionKeys:
         self.game_keys = frozenset().union(*self._keys)
         self.longest_name = max(map(len, self.names))
 
-    def action(self, held: Sequence[str], motion: tuple[int, int] = (0, 0)) -> int:
+    def action(self, held: Sequence[str], motion: tuple[float, float] = (0, 0)) -> int:
         """The action of the keys that are held, oldest first.
 
         Of two opposite directions, only the newer key counts. Where no action has all the keys, the action with most of
@@ -59,6 +59,11 @@ class ActionKeys:
     def signs(self) -> list[str]:
         """A sign of one or two characters for each action."""
         return [_sign(name) if self.has_directions else str(action) for action, name in enumerate(self.names)]
+
+    def help(self) -> tuple[tuple[str, str], ...]:
+        """The single keys, and what they do; chords of them follow from that."""
+        single = [(next(iter(keys)), name) for keys, name in zip(self._keys, self.names, strict=True) if len(keys) == 1]
+        return tuple((key, name) for key, name in single if key)
 
     def describe(self) -> str:
         """What to hold for each action, on one line."""

@@ -1,20 +1,15 @@
 """From held keys and the mouse to multi-hot actions."""
 
-import os
 from collections.abc import Sequence
 
-os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-
-import pygame
 import torch
 from torch import Tensor
 
 from data import ActionLayout
 from data.actions import ARROWS
 from errors import UserError, near_matches
+from game.key_names import BUTTONS, KEYS
 
-BUTTONS = {1: "left click", 2: "middle click", 3: "right click"}
-"""Mouse buttons by their numbers."""
 LONGEST_NAME = 24
 RANDOM_SHARE = 0.2
 
@@ -24,11 +19,10 @@ class LayoutKeys:
 
     def __init__(self, layout: ActionLayout) -> None:
         """Raises UserError for a key that no keyboard has."""
-        known = {pygame.key.name(value) for name, value in vars(pygame).items() if name.startswith("K_")}
         for name in layout.keys:
-            if name not in known:
+            if name not in KEYS:
                 raise UserError(
-                    f"The action layout has a key {name!r}, which no keyboard has.{near_matches(name, known)}"
+                    f"The action layout has a key {name!r}, which no keyboard has.{near_matches(name, sorted(KEYS))}"
                 )
         for name in layout.buttons:
             if name not in BUTTONS.values():
@@ -39,9 +33,11 @@ class LayoutKeys:
         self.game_keys = frozenset((*layout.held_names, *arrows))
         self.longest_name = LONGEST_NAME
 
-    def action(self, held: Sequence[str], motion: tuple[int, int] = (0, 0)) -> Tensor:
-        """The action, uint8 (num_actions)."""
-        return self.layout.encode(held, motion)
+    def action(self, held: Sequence[str], motion: tuple[float, float] = (0, 0)) -> Tensor:
+        """The action, uint8 (num_actions). Of keys that exclude each other, only the newest counts."""
+        groups = [[key for key in held if key in group] for group in self.layout.exclusive]
+        older = {key for group in groups for key in group[:-1]}
+        return self.layout.encode([key for key in held if key not in older], motion)
 
     def draw(self) -> Tensor:
         """A random action: each key with a small probability, and any motion."""
@@ -56,6 +52,11 @@ class LayoutKeys:
     def signs(self) -> list[str]:
         """Empty, as no policy chooses among them by probabilities."""
         return []
+
+    def help(self) -> tuple[tuple[str, str], ...]:
+        """The keys and buttons have no names but their own."""
+        mouse = (("mouse, ← → ↑ ↓", "look"),) if self.has_mouse else ()
+        return ((" ".join(self.layout.held_names), "the game's keys"), *mouse)
 
     def describe(self) -> str:
         """Keys, buttons and mouse, on one line."""

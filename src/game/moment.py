@@ -24,12 +24,18 @@ class Place:
         """The environment, if it is imagined."""
         return None if isinstance(self.env, RealEnv) else self.env
 
+    @property
+    def shows_rewards(self) -> bool:
+        return self.imagined is None or self.imagined.shows_rewards
+
 
 @dataclass(frozen=True)
 class Moment:
     """What is seen now, what led to it, and what the policy thinks of it.
 
-    `full_obs` is the upsampler's frame, `original_obs` the real game's frame in its own size.
+    `full_obs` is the upsampler's frame, `original_obs` the real game's frame in its own size. `going_on` is the
+    probability with which the world let the episode continue, if it says so. `probs` are for the next action,
+    `probs_before` those that `act` was chosen by.
     """
 
     obs: Tensor
@@ -41,7 +47,9 @@ class Moment:
     rew: float = 0.0
     end: bool = False
     trunc: bool = False
+    going_on: float | None = None
     probs: tuple[float, ...] = ()
+    probs_before: tuple[float, ...] = ()
     value: float = 0.0
 
     @property

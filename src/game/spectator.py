@@ -1,7 +1,6 @@
 """Watching a collector play, without taking part."""
 
-import pygame
-
+from game.inputs import Command
 from game.view import Field, View, number
 from rl.collector import Collector
 
@@ -13,19 +12,25 @@ class Spectator:
     game_keys: frozenset[str] = frozenset()
     wants_pointer = False
     is_still = False
+    help: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, collector: Collector, num_episodes: int) -> None:
         """`collector` has begun `num_episodes` episodes."""
         self._collector = collector
         self._num_episodes = num_episodes
 
+    @property
+    def is_over(self) -> bool:
+        return self._collector.is_complete
+
     def press(self, key: str) -> None:
         """There is nothing to do but to watch."""
 
-    def tick(self, held: list[str], motion: tuple[int, int] = (0, 0)) -> None:
-        if self._collector.is_complete:
-            pygame.event.post(pygame.event.Event(pygame.QUIT))
-        else:
+    def obey(self, command: Command) -> None:
+        """As for keys."""
+
+    def tick(self, held: list[str], motion: tuple[float, float] = (0, 0)) -> None:
+        if not self._collector.is_complete:
             self._collector.step()
 
     def view(self) -> View:

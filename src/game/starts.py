@@ -78,9 +78,15 @@ class DatasetStarts:
 
 
 def open_starts(
-    source: Source, length: int, policy: Policy | None, device: torch.device, seed: int, precision: torch.dtype
+    source: Source,
+    length: int,
+    policy: Policy | None,
+    device: torch.device,
+    seed: int,
+    precision: torch.dtype,
+    num_steps: int = NUM_COLLECTED_STEPS,
 ) -> DatasetStarts:
-    """Starts of that many steps from the run's test or train data, else from steps that its policy plays once.
+    """Starts of that many steps from the run's test or train data, else from `num_steps` that its policy plays once.
 
     Raises UserError where there is neither such data nor a policy.
     """
@@ -98,12 +104,18 @@ def open_starts(
     with turn_in(folder.dataset("")):
         dataset = Dataset.open_if_any(folder.dataset(name)) or Dataset(folder.dataset(name))
         if max(dataset.lengths, default=0) < length:
-            _collect(source, policy, dataset, device, seed, precision)
+            _collect(source, policy, dataset, device, seed, precision, num_steps)
     return DatasetStarts(dataset, device, seed)
 
 
 def _collect(
-    source: Source, policy: Policy, dataset: Dataset, device: torch.device, seed: int, precision: torch.dtype
+    source: Source,
+    policy: Policy,
+    dataset: Dataset,
+    device: torch.device,
+    seed: int,
+    precision: torch.dtype,
+    num_steps: int,
 ) -> None:
     episodes: list[Episode] = []
 
@@ -115,7 +127,7 @@ def _collect(
     env = make_env(source.config.env.test, 1, seed, device)
     collector = Collector(env, policy, keep, epsilon=0.0, precision=precision)
     collector.begin()
-    for _ in tqdm(range(NUM_COLLECTED_STEPS), "Collecting starts"):
+    for _ in tqdm(range(num_steps), "Collecting starts"):
         collector.step()
     collector.store_unfinished()
     env.close()

@@ -1,6 +1,7 @@
 """LaProp, with adaptive gradient clipping."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ class LaProp(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float,
         beta1: float = 0.9,
         beta2: float = 0.999,

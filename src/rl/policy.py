@@ -1,6 +1,6 @@
 """Protocols of policies and environments, and policies without networks of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -108,3 +108,22 @@ def send(memory: Memory, device: torch.device) -> Memory:
     if isinstance(memory, tuple | list):
         return type(memory)(send(part, device) for part in memory)
     return memory.to(device) if torch.is_tensor(memory) else memory
+
+
+def join(memories: Sequence[Memory]) -> Memory:
+    """One memory of b rows from b memories of one row."""
+    first = memories[0]
+    if isinstance(first, dict):
+        return {name: join([memory[name] for memory in memories]) for name in first}
+    if isinstance(first, tuple | list):
+        return type(first)(join(parts) for parts in zip(*memories, strict=True))
+    return torch.cat(list(memories)) if torch.is_tensor(first) else first
+
+
+def row(memory: Memory, index: int) -> Memory:
+    """One row of a memory, as a memory of one row."""
+    if isinstance(memory, dict):
+        return {name: row(part, index) for name, part in memory.items()}
+    if isinstance(memory, tuple | list):
+        return type(memory)(row(part, index) for part in memory)
+    return memory[index : index + 1] if torch.is_tensor(memory) else memory

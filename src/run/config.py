@@ -32,8 +32,9 @@ def build(kind: type[Config], node: Any, where: str = "") -> Config:
     """Make a dataclass, with nested dataclasses, from a YAML node whose entries are named as its fields.
 
     `_target_` chooses among the dataclasses that the field's type allows, by their public names; no other names are
-    looked up. `where` is the name of the node. Raises UserError, with the name of the setting, if a setting is unknown,
-    missing, of the wrong type, or outside of the limits that its field declares (see `ranges`).
+    looked up. Without it, the first one is made. `where` is the name of the node. Raises UserError, with the name of
+    the setting, if a setting is unknown, missing, of the wrong type, or outside of the limits that its field declares
+    (see `ranges`).
     """
     try:
         content = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
@@ -83,9 +84,9 @@ def _within(option: Any, value: Any, where: str) -> Any:
 
 
 def _choose(kinds: list[type], value: dict[str, Any], where: str) -> type:
-    """The dataclass named by `_target_`, among those that the field's type allows."""
+    """The dataclass named by `_target_`, among those that the field's type allows; without it, the first one."""
     target = value.get("_target_")
-    if target is None and len(kinds) == 1:
+    if target is None:
         return kinds[0]
     for kind in kinds:
         package, _, name = str(target).rpartition(".")

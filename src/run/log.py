@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from errors import UserError
 from files import load_json_lines, raise_if_disk_full
 from run.folder import RunFolder
+
+EPOCH = "_epoch_"
+"""Before the epoch's number in the name of a film."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,9 @@ class Log:
         for line in read_metrics(self.path):
             self._follow(line)
             self._seconds_before = line.get("time/seconds", self._seconds_before)
+        for picture in sorted(folder.media.glob(f"*{EPOCH}?????.png")):
+            if _epoch_of(picture) <= self._latest.get("epoch", -1):
+                self._show(picture)
 
     @property
     def seconds(self) -> float:
@@ -77,6 +85,17 @@ class Log:
             self._wandb.log(line, step=self._num_lines)
         self._follow(line)
 
+    def film(self, path: Path) -> None:
+        """Send a film `<name>_epoch_<number>.mp4`, and the PNG beside it; TensorBoard gets the PNG only."""
+        picture = path.with_suffix(".png")
+        self._show(picture)
+        if self._wandb is not None:
+            import wandb
+
+            name = f"media/{_name_of(path)}"
+            media = {name: wandb.Image(str(picture)), f"{name}_film": wandb.Video(str(path), format="mp4")}
+            self._wandb.log(media, step=self._num_lines)
+
     def latest(self, epoch: int) -> dict[str, float]:
         """The last metrics of an epoch, if it is the last one that was logged."""
         known = self._latest if self._latest.get("epoch") == epoch else {}
@@ -98,6 +117,19 @@ class Log:
         for name, value in line.items():
             if name != "epoch" and value is not None:
                 self._tensorboard.add_scalar(name, value, line["epoch"])
+
+    def _show(self, picture: Path) -> None:
+        pixels = np.asarray(Image.open(picture))
+        name = f"media/{_name_of(picture)}"
+        self._tensorboard.add_image(name, pixels, _epoch_of(picture), dataformats="HWC")
+
+
+def _name_of(path: Path) -> str:
+    return path.stem.rpartition(EPOCH)[0]
+
+
+def _epoch_of(path: Path) -> int:
+    return int(path.stem.rpartition(EPOCH)[2])
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -72,6 +72,17 @@ def _write_gif(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, 
     next(images).save(path, save_all=True, append_images=images, duration=round(1000 / fps), loop=0)
 
 
+def write_picture(pixels: np.ndarray, path: Path) -> None:
+    """Write uint8 pixels (h, w, 3) to a PNG, which appears when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        Image.fromarray(pixels).save(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def label_columns(columns: dict[str, Tensor], height: int = 256) -> np.ndarray:
     """Videos side by side under their names: uint8 (t, c, h, w) each, to uint8 (t, H, W, 3), with pixels enlarged."""
     scale = max(1, height // next(iter(columns.values())).size(-2))

@@ -97,13 +97,13 @@ def make_source(folder: Path, path: Path, config: DictConfig, trusts: bool = Fal
     """From whole settings, and the weights in a file. Raises UserError for what cannot be used."""
     weights = read_weights(path)
     definition, typed = read_settings(config, trusts)
-    full_res = _full_res(typed)
+    full_res = full_size_folder(typed)
     spawn = folder / "spawn" if (folder / "spawn").is_dir() else None
     datasets = list_datasets(folder, config)
     return Source(folder, path.stem, path, weights, definition, typed, datasets, full_res, spawn, trusts, epoch)
 
 
-def _full_res(config: TrainerConfig) -> Path | None:
+def full_size_folder(config: TrainerConfig) -> Path | None:
     """The folder of full-size frames of the data set that a run was trained on, if it still exists."""
     root, named = config.static_dataset.path, config.static_dataset.path_full_res
     folder = Path(named) if named is not None else None if root is None else Path(root) / "full_res"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent import SAFETENSORS
 from errors import UserError
 from files import load_tensors
 from run.folder import RunFolder
@@ -11,12 +12,12 @@ from run.folder import RunFolder
 def choose_weights(run: RunFolder, epoch: int | None, best: bool) -> Path:
     """The file of the weights of an epoch, of the best ones, or of the newest; raises UserError if it is missing."""
     if best:
-        if run.best_agent.is_file():
-            return run.best_agent
+        if (path := _stored(run.best_agent)) is not None:
+            return path
         raise UserError(f"{run.path} has no checkpoints/best.pt: its agent was never evaluated. Leave out --best.")
     if epoch is not None:
-        if run.agent_version(epoch).is_file():
-            return run.agent_version(epoch)
+        if (path := _stored(run.agent_version(epoch))) is not None:
+            return path
         raise UserError(f"{run.path} keeps no weights of epoch {epoch}. Kept: {_listed(_versions(run))}.")
     newest = newest_weights(run)
     if newest is None:
@@ -27,7 +28,7 @@ def choose_weights(run: RunFolder, epoch: int | None, best: bool) -> Path:
 def newest_weights(run: RunFolder) -> Path | None:
     """The newest weights that were saved, or else those of the last checkpoint; None if there are none yet."""
     versions = _versions(run)
-    return run.agent_version(versions[-1]) if versions else run.state if run.state.is_file() else None
+    return _stored(run.agent_version(versions[-1])) if versions else run.state if run.state.is_file() else None
 
 
 def kept_epochs(run: RunFolder, every: int) -> list[int]:
@@ -58,8 +59,14 @@ def epoch_of(path: Path, run: RunFolder) -> int | None:
 
 def _versions(run: RunFolder) -> list[int]:
     """The epochs whose weights a run keeps, in order."""
-    names = (path.stem.rpartition("_")[2] for path in run.agent_versions.glob("agent_epoch_*.pt"))
+    paths = (path for path in run.agent_versions.glob("agent_epoch_*") if path.suffix in (".pt", SAFETENSORS))
+    names = {path.stem.rpartition("_")[2] for path in paths}
     return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _stored(path: Path) -> Path | None:
+    """The file of weights with this name, or with the suffix of safetensors; None if there is neither."""
+    return next((each for each in (path, path.with_suffix(SAFETENSORS)) if each.is_file()), None)
 
 
 def _listed(epochs: Sequence[int]) -> str:

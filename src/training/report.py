@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -51,6 +52,11 @@ class Report:
         """Log metrics as `<prefix>/<name>`."""
         if self._log is not None and metrics:
             self._log.write(epoch, {f"{prefix}/{name}": value for name, value in metrics.items()})
+
+    def film(self, path: Path) -> None:
+        """Log a film and the picture beside it."""
+        if self._log is not None:
+            self._log.film(path)
 
     def rate(self, epoch: int, kind: str) -> None:
         self.numbers(epoch, f"time/{kind}", {"updates_per_second": self._pace.rate(kind)})

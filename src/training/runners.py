@@ -15,7 +15,7 @@ from rl.collector import Collector
 from run.folder import RunFolder
 from run.ranks import Ranks
 from training.data import RunData
-from training.film import film_world
+from training.film import film_is_due, film_world
 from training.progress import Progress
 from training.report import LossInBar, Report
 from training.schedule import Schedule
@@ -68,17 +68,16 @@ class Runners:
         room = self.num_steps_total - (dataset.num_steps - collector.num_stored_steps)
         if not self.progress.phase_has_begun:
             room = self.num_steps_total - dataset.num_steps
-        least, most = min(phase.steps, room), min(phase.at_most or phase.steps, room)
-        if most <= 0:
+        if room <= 0:
             return
         self._begin_collection()
 
         def steps() -> Iterator[int]:
-            while (count := collector.num_steps) < most and (count < least or not self._has_seen(phase.rewards)):
+            while not self._is_enough(phase, room):
                 collector.step()
                 yield collector.num_steps
 
-        self._take(steps(), collector, "Collecting", most, collector.num_steps)
+        self._take(steps(), collector, "Collecting", phase.most(room), collector.num_steps)
         collector.store_unfinished()
         self._end_collection()
 
@@ -103,8 +102,8 @@ class Runners:
     def _interleave(self, phase: Interleave) -> None:
         progress, replay = self.progress, self.data.train.replay
         components = [self.algorithm.components[name] for name in phase.update]
-        total = min(phase.collect.steps, self.num_steps_total - (replay.num_steps - progress.steps))
-        if total <= 0:
+        room = self.num_steps_total - (replay.num_steps - progress.steps)
+        if room <= 0:
             return
         if not progress.phase_has_begun:
             self._alone(self._begin_collection)
@@ -112,19 +111,19 @@ class Runners:
         with (
             contextlib.ExitStack() as stack,
             self.report.timed("Interleaving") as units,
-            self.report.bar("Interleaving", progress, total, before) as bar,
+            self.report.bar("Interleaving", progress, phase.collect.most(room), before) as bar,
         ):
             counts = [stack.enter_context(self.report.timed(each.name)) for each in components]
             for each in components:
                 stack.enter_context(each.at_work())
             show = LossInBar(bar, components[0])
             while True:
-                component = min(components, key=lambda each: each.num_updates_in_phase)
-                if self._is_due(component, phase):
+                component = min(components, key=lambda each: each.num_updates)
+                if component.num_updates < phase.num_due(replay.num_steps + int(replay.is_over.sum())):
                     component.update()
                     show(0)
-                elif progress.steps < total:
-                    self._alone(self._collect_and_store)
+                elif not progress.has_collected:
+                    self._alone(partial(self._collect_and_store, phase.collect, room))
                     show(progress.steps - bar.n)
                 else:
                     break
@@ -135,14 +134,6 @@ class Runners:
         for each in components:
             self._end_updates(each)
         self._alone(self._end_collection)
-
-    def _is_due(self, component: Component, phase: Interleave) -> bool:
-        """Whether the component has fewer updates than the phase's ratio asks for."""
-        if phase.since is None:
-            return component.num_updates_in_phase < int(self.progress.steps * phase.ratio)
-        replay = self.data.train.replay
-        later = replay.num_steps + int(replay.is_over.sum()) - phase.since
-        return later >= 0 and component.num_updates < 1 + int(later * phase.ratio)
 
     def _play_episodes(self, phase: PlayEpisodes) -> None:
         collector, test = self.collect_test, self.data.test
@@ -167,12 +158,13 @@ class Runners:
                 if component.test_draws is not None:
                     self.report.numbers(self._epoch, f"{name}/test", self._test(component))
             world = self.algorithm.world(1)
-            if world is not None:
+            if world is not None and film_is_due(self.evaluation.video_interval, self.data.train, self.progress):
                 with contextlib.ExitStack() as stack:
                     for each in components.values():
                         stack.enter_context(each.at_work(trains=False))
                     path = self.folder.media / f"real_and_imagined_epoch_{self._epoch:05d}.mp4"
-                    film_world(world, test, self.evaluation.video_steps, self.ranks.device, path)
+                    if film_world(world, test, self.evaluation.video_steps, self.ranks.device, path):
+                        self.report.film(path)
 
     def _save(self) -> None:
         self._save_agent(self.folder.agent_version(self.progress.epoch))
@@ -202,18 +194,28 @@ class Runners:
         self.collect_train.forget_results()
         self.progress.phase_has_begun = True
 
-    def _collect_and_store(self) -> None:
+    def _collect_and_store(self, phase: Collect, room: int) -> None:
         """Step every environment, and store the steps for the next update."""
         self.collect_train.step()
         self.collect_train.store_unfinished()
         self.progress.steps = self.collect_train.num_steps
+        self.progress.has_collected = self._is_enough(phase, room)
+
+    def _is_enough(self, phase: Collect, room: int) -> bool:
+        """Whether the phase has collected what it asks for, or all that there is `room` for."""
+        count = self.collect_train.num_steps
+        return count >= phase.most(room) or (count >= phase.steps and self._has_seen(phase.rewards))
 
     def _end_collection(self) -> None:
         collector, progress, dataset = self.collect_train, self.progress, self.data.train.dataset
         dataset.save_info()
         if progress.epoch == 1:
             progress.first_collection = (progress.first_collection or 0) + collector.num_steps
-        self.report.episodes(progress.epoch, "train", collector.results, {"num_steps": float(dataset.num_steps)})
+        others = {"num_steps": float(dataset.num_steps)}
+        progress.see_scores(collector.results.returns)
+        if progress.best_score is not None:
+            others["return_best"] = progress.best_score
+        self.report.episodes(progress.epoch, "train", collector.results, others)
 
     def _end_updates(self, component: Component) -> None:
         metrics = {**component.finish_phase(), "num_updates": component.num_updates}

@@ -3,6 +3,7 @@
 LENGTH, PREFILL, BATCH_SIZE, UPDATES_PER_ROW = 6, 20, 4, 0.25
 SMALL = (
     "algorithm=dreamer",
+    "algorithm.size=1M",
     "agent.deter=16",
     "agent.hidden=8",
     "agent.classes=4",

@@ -1,6 +1,7 @@
 """DreamerV3 in the house: it trains at its ratio, resumes exactly, plays, and imagines."""
 
 import json
+import math
 import random
 import signal
 import sys
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 from torch import Tensor
 
 import runs
 from algorithms import read_settings
-from algorithms.base import Surroundings
+from algorithms.base import Collect, Interleave, Surroundings
 from algorithms.dreamer import DEFINITION
 from algorithms.dreamer.algorithm import Dreamer
 from algorithms.dreamer.config import DreamerConfig
@@ -26,10 +28,11 @@ from data import Actions, Batch, Dataset, Episode, Replay, Segments, Spaces
 from envs import GymConfig, RealEnv, make_env
 from errors import UserError
 from files import load_tensors
+from game.header import header_fields
 from game.keys import ActionKeys
-from game.moment import Place
+from game.moment import Moment, Place
 from game.play_env import PlayEnv
-from models.dreamer import TwoHot
+from models.dreamer import State, TwoHot
 from rl.collector import Collector
 from rl.policy import Rememberer, Thinker
 from run.folder import RunFolder
@@ -64,6 +67,23 @@ def test_updates_follow_the_rows(finished: Path) -> None:
     assert values(finished, "collection/train/num_steps") == [50, 80, 110]
 
 
+def test_updates_are_due_over_the_whole_run() -> None:
+    """The first one at observation 7, and one for every four observations after it."""
+    phase = Interleave(Collect(10), ("dreamer",), ratio=0.25, since=7)
+    assert [phase.num_due(count) for count in range(17)] == [0] * 7 + [1] * 4 + [2] * 4 + [3] * 2
+
+
+@pytest.mark.parametrize(("threshold", "steps"), [(1000, [70, 90]), (0, [50, 80, 90])])
+def test_the_first_epoch_continues_until_rewards_are_seen(tmp_path: Path, threshold: int, steps: list[int]) -> None:
+    """While it also updates; at most 20 steps longer."""
+    longer = ["collection.train.first_epoch.max=70", f"collection.train.first_epoch.threshold_rew={threshold}"]
+    settings = [*longer, "collection.train.num_steps_total=90", "evaluation.video_steps=0"]
+    trainer = train(tmp_path / "run", *settings, game=runs.CHASE, small=SMALL)
+    assert values(trainer.folder.path, "collection/train/num_steps") == steps
+    rows = num_rows(list(Dataset.open(trainer.folder.dataset("train")).episodes()))
+    assert trainer.algorithm.components["dreamer"].num_updates == 1 + (rows - PREFILL - LENGTH) // 4
+
+
 def test_it_reports_what_it_learns(finished: Path) -> None:
     line = next(line for line in read_metrics(finished / "metrics.jsonl") if "dreamer/train/loss_total" in line)
     scales = vars(make_config().dreamer.losses.scales)
@@ -71,6 +91,26 @@ def test_it_reports_what_it_learns(finished: Path) -> None:
     assert line["dreamer/train/loss_total"] == pytest.approx(total, rel=1e-4)
     assert 0 < line["dreamer/train/policy_entropy"] <= np.log(5) + 1e-6
     assert (finished / "media" / "real_and_imagined_epoch_00003.mp4").is_file()
+    norms = {name.rpartition("/")[2] for name in line if "grad_norm" in name}
+    networks = ("encoder", "rssm", "decoder", "reward", "continue", "actor", "critic")
+    assert norms == {f"grad_norm_{each}" for each in networks}
+    # The divergence is not negative; the losses made from it are at least the free nats.
+    assert 0 <= line["dreamer/train/kl"] <= line["dreamer/train/loss_dynamics"]
+    for name in ("posterior_entropy", "prior_entropy", "return_low", "return_high", "lr"):
+        assert f"dreamer/train/{name}" in line
+
+
+def test_the_best_score_is_that_of_all_episodes(finished: Path) -> None:
+    scores = [float(each.rew.sum()) for each in Dataset.open(finished / "dataset" / "train").episodes() if each.is_over]
+    assert values(finished, "collection/train/return_best")[-1] == max(scores)
+
+
+def test_the_picture_has_three_columns(finished: Path) -> None:
+    """Of 256 pixels with 4 between them in the film, and of 128 in the picture: moments below each other."""
+    with Image.open(finished / "media" / "real_and_imagined_epoch_00003.png") as picture:
+        assert picture.width == 3 * 128 + 2 * 4
+        # Two frames of context and four imagined ones.
+        assert picture.height == 6 * (20 + 128)
 
 
 def test_the_slow_critic_follows(finished: Path) -> None:
@@ -277,6 +317,24 @@ def test_the_imagined_environment() -> None:
         ages[over] = 0
 
 
+def test_the_header_says_how_likely_the_episode_goes_on() -> None:
+    """The predicted probability is that of going on, times γ: at most γ for a good prediction."""
+    player = make_player(draw_starts=draw_starts)
+    out = getattr(player.agent, "continue").out
+    out.weight.data.zero_()
+    probability, discount = 0.4, make_config().dreamer.losses.discount
+    out.bias.data.fill_(math.log(probability * discount / (1 - probability * discount)))
+    world = player.world(1)
+    world.reset()
+    going_on = world.step(torch.zeros(1, dtype=torch.int64)).going_on
+    assert float(going_on) == pytest.approx(probability, rel=1e-5)
+    moment = Moment(make_frames(1), going_on=float(going_on))
+    fields = header_fields(moment, Place("test", "imagined", world), 9, "policy", ActionKeys(("NOOP",)), True)
+    shown = {each.label: each.value for each in fields}
+    assert shown["continue"] == "0.400"
+    assert {"reward", "value", "entropy"} <= shown.keys()
+
+
 def test_rewards_are_zero_where_that_is_most_likely() -> None:
     """Otherwise they are expected values: here, of bins 0 and about 1 with equal logits, and of 0 with a larger one."""
     player = make_player(draw_starts=draw_starts)
@@ -311,6 +369,23 @@ def test_imagination_follows_the_given_actions() -> None:
     assert not torch.equal(frames[0][:, 1], frames[2][:, 1])
 
 
+@torch.no_grad()
+def test_reconstructions_are_of_the_states_after_the_frames() -> None:
+    """Followed and decoded one by one; the noise is that of the same random state."""
+    dreamer, batch = make_player(draw_starts=draw_starts), draw_starts(2, 3, False)
+    agent, is_first, before = dreamer.agent, torch.ones(2, 1, dtype=torch.bool), torch.zeros(2, 1, dtype=torch.int64)
+    torch.manual_seed(5)
+    frames = dreamer.world(2).reconstruct(batch)
+    torch.manual_seed(5)
+    state = agent.rssm.initial(2)
+    for step in range(3):
+        observed = agent.rssm.observe(state, agent.encoder(batch.obs[:, step : step + 1]), before, is_first).state
+        state = State(observed.deter[:, 0], observed.stoch[:, 0])
+        before, is_first = batch.act[:, step : step + 1], torch.zeros_like(is_first)
+        expected = 255 * agent.decoder(state.deter, state.stoch)
+        torch.testing.assert_close(frames[:, step].float(), expected, atol=0.51, rtol=0)
+
+
 def test_the_world_can_resume() -> None:
     torch.manual_seed(0)
     starts = {length: draw_starts(3, length, False) for length in (2,)}
@@ -341,7 +416,7 @@ def test_padding_before_an_episode_is_ignored() -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("algorithm.size=13M", "algorithm.size=13M is unknown: there is 1M, 12M, 25M, 50M, 100M, 200M, 400M."),
+        ("algorithm.size=13M", "algorithm.size=13M is unknown: there is 1M, 12M, 25M, 50M, 100M, 200M, 400M, auto."),
         ("agent.classes=300", "agent.classes=300 must be at least 2 and at most 256."),
         ("agent.bins=1", "agent.bins=1 must be at least 3 and at most 16383."),
         ("agent.deter=20", "agent.deter=20 cannot be divided into blocks=8 equal blocks."),
@@ -353,7 +428,10 @@ def test_padding_before_an_episode_is_ignored() -> None:
         ),
         ("env.train.size=[16,32]", "env.train.size=[16,32] does not lead to maps of 4×4"),
         ("static_dataset.path=data", "algorithm=dreamer collects its own experience: leave out static_dataset.path."),
+        ("static_dataset.num_workers=4", "leave out static_dataset.num_workers."),
         ("training.offload_idle=true", "training.offload_idle=true needs an agent without a policy"),
+        ("training.num_final_epochs=3", "training.num_final_epochs=3 must be 0: algorithm=dreamer learns while it"),
+        ("evaluation.max_batches=3", "evaluation.max_batches=3 must be null: algorithm=dreamer has no test batches."),
         ("dreamer.prefill=105", "collection.train.num_steps_total=110 is too few: the first update needs 111 steps"),
         ("dreamer.length=1", "dreamer.length=1 must be at least 2"),
         ("dreamer.optimizer.lr=0", "dreamer.optimizer.lr=0 must be above 0"),

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import time
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,12 @@ def left_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_trains_at_its_ratio(left_alone: Path) -> None:
     lines = read_metrics(left_alone / "metrics.jsonl")
     steps = [line["collection/train/num_steps"] for line in lines if "collection/train/num_steps" in line]
+    episodes = [line["collection/train/num_episodes"] for line in lines if "collection/train/num_steps" in line]
     updates = [line["policy/train/num_updates"] for line in lines if "policy/train/num_updates" in line]
     assert steps == [1000, 1500, 2000, 2500, 3000]
-    assert updates == [0.25 * count for count in steps]
+    # An episode has one more observation than steps, and the first update is due at the first one.
+    observations = [count + over for count, over in zip(steps, accumulate(episodes), strict=True)]
+    assert updates == [1 + (count - 1) // 4 for count in observations]
     assert all(line["time/policy/updates_per_second"] > 0 for line in lines if "time/policy/updates_per_second" in line)
     assert sum("time/policy/updates_per_second" in line for line in lines) == 5
     assert Dataset.open(left_alone / "dataset" / "train").num_steps == 3000

@@ -257,3 +257,44 @@ def test_a_world_without_rewards_imagines_only_frames(env: WorldModelEnv) -> Non
     assert imagined.obs.shape == (2, 1, 3, SIZE, SIZE)
     assert imagined.rew is None
     assert imagined.end is None
+
+
+def test_worlds_that_are_stepped_together_are_one_world_with_more_rows(env: WorldModelEnv) -> None:
+    """With the same starts and random numbers; each keeps its own horizon, and restarts by itself."""
+
+    class Dealt:
+        """Deals the rows of one source of starts, one at a time."""
+
+        def __init__(self, batch: Batch, row: int) -> None:
+            self.batch, self.row = batch, row
+
+        def __call__(self, count: int) -> Batch:
+            values = {field.name: getattr(self.batch, field.name) for field in dataclasses.fields(self.batch)}
+            rows = {name: value[self.row : self.row + 1] for name, value in values.items() if torch.is_tensor(value)}
+            return Batch(**{**values, **rows, "segments": None})
+
+    batch = DrawStarts()(3)
+    # The whole world ends nowhere, so that its rows stay those that were dealt.
+    parts = (env.denoiser, env.rew_end_model)
+    whole = WorldModelEnv(*parts, lambda count: batch, config(), 3)
+    singles = [WorldModelEnv(*parts, Dealt(batch, row), config(), 1) for row in range(3)]
+    for world in (whole, *singles):
+        world.horizon = 1000
+        world.reset()
+    singles[1].horizon = 1
+    assert singles[0].can_join(singles[2])
+    assert not singles[0].can_join(object())
+    act = torch.tensor([3, 0, 2])
+    torch.manual_seed(4)
+    expected = whole.step(act)
+    torch.manual_seed(4)
+    answers = singles[0].step_joined(singles, act)
+    for row, answer in enumerate(answers):
+        assert torch.equal(answer.final_obs[0], expected.final_obs[row])
+        assert answer.rew[0] == expected.rew[row]
+        assert answer.end[0] == expected.end[row]
+        assert bool(answer.trunc[0]) == (row == 1)
+    assert torch.equal(answers[1].obs[0], batch.obs[1, -1])
+    singles[0].num_steps_denoising = 4
+    assert not singles[0].can_join(singles[2])
+    assert len(singles[0].step(act[:1]).trajectory) == 5

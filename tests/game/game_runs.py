@@ -19,9 +19,10 @@ from algorithms.diamond.config import DiamondConfig
 from algorithms.diamond.policy import ActorCriticPolicy
 from data import Actions, Dataset, Episode, Spaces
 from envs import frame_shape, make_env
-from game.painter import Painter, to_array
+from game.inputs import Command
 from game.view import Playable, View
-from game.window import Window
+from game.window.painter import Painter, to_array
+from game.window.window import Window
 from play import main
 from rl.collector import Collector
 from run.folder import RunFolder
@@ -113,6 +114,8 @@ class Player:
         self.playable = playable
         self.repeating_keys = playable.repeating_keys
         self.game_keys = playable.game_keys
+        self.help = playable.help
+        self.is_still = self.is_over = False
         self.views: list[View] = []
         self.screens: list[np.ndarray] = []
         self._script: Iterator = iter(script)
@@ -125,7 +128,10 @@ class Player:
     def press(self, key: str) -> None:
         self.playable.press(key)
 
-    def tick(self, held: list[str], motion: tuple[int, int] = (0, 0)) -> None:
+    def obey(self, command: Command) -> None:
+        self.playable.obey(command)
+
+    def tick(self, held: list[str], motion: tuple[float, float] = (0, 0)) -> None:
         self.playable.tick(held, motion)
 
     def view(self) -> View:
@@ -159,7 +165,7 @@ class Player:
 def play(playable: Playable, script: list, size: int = 160, has_header: bool = True) -> Player:
     """Show it in a real window (of SDL's dummy driver) and let the script play."""
     pygame.display.init()
-    window = Window("test", Painter(size, has_header), 1000, Interrupts())
+    window = Window("test", Painter(size, has_header), 1000, Interrupts(), seconds_of_help=0, seconds_of_banner=0)
     player = Player(playable, script)
     window.show(player)
     return player

@@ -13,8 +13,8 @@ from data import Actions, Dataset
 from errors import UserError
 from game.build import PlayConfig, build_play_env
 from game.dataset_env import DatasetEnv, open_datasets
-from game.painter import Painter, to_array
 from game.play_env import PlayEnv
+from game.window.painter import Painter, to_array
 from game_runs import CPU, call_door, copy_run, fields, make_agent, mark_data, play, read_film, read_mark
 from run.folder import RunFolder
 from trained.source import load_source

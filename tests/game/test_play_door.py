@@ -25,8 +25,9 @@ from errors import UserError
 from files import load_tensors
 from game.build import action_names
 from game.dataset_env import DatasetEnv, open_datasets
-from game.painter import Painter, to_array
 from game.view import Field
+from game.window.painter import Painter, to_array
+from game.window.window import INSTEAD
 from game_runs import call_door, copy_run, make_agent, make_run, read_film, write_published_layout
 from run.folder import RunFolder
 from trained.pretrained import GAMES, REPOSITORY, ask_for_game, find_game
@@ -328,6 +329,16 @@ def test_no_network_and_no_cache(tmp_path: Path) -> None:
         (["--run", "{run}", "--store-original-obs"], "need -r"),
         (["--horizon", "x"], "x is not a whole number"),
         (["--sise", "3"], "unrecognized arguments: --sise"),
+        (["--web", "--fullscreen"], "--web cannot be combined with --fullscreen or --video"),
+        (["--web", "--video", "a.mp4"], "--web cannot be combined with --fullscreen or --video"),
+        (["--port", "8001"], "--port, --host and --max-players need --web"),
+        (["--web", "--port", "70000"], "argument --port: 70000 is no port: 0 to 65535"),
+        (["--web", "--run", "{run}", "--host", "192.0.2.1"], "of 192.0.2.1 cannot be served: "),
+        (["--web", "--run", "{run}", "--epoch", "2"], "keeps no weights of epoch 2"),
+        (["--mouse-sensitivity", "0"], "argument --mouse-sensitivity: 0 is not a number above 0"),
+        (["--threads", "many"], "argument --threads: many is not a whole number"),
+        (["-p", "Pong", "--run", "{run}"], "--pretrained cannot be combined with --run"),
+        (["--run", "{run}", "--dataset-mode", "-r"], "-d cannot be combined with"),
         (["--size", "9000"], "--size 9000 is too large: 8192 at most"),
         (["--seed", "-1"], "argument --seed: "),
         (["--epoch", "1", "--best"], "not allowed with argument"),
@@ -525,7 +536,7 @@ def test_no_display(shared_run: RunFolder, tmp_path: Path, mode: list[str]) -> N
         result = subprocess.run(command, env=env, capture_output=True, text=True)
         assert result.returncode == 2
         lines = [line for line in result.stderr.splitlines() if line.strip()]
-        assert lines == ["error: There is no display here. Use --video FILE.mp4 to make a film of it instead."]
+        assert lines == [f"error: There is no display here. Use {INSTEAD}."]
 
 
 @pytest.mark.slow

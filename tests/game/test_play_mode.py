@@ -18,10 +18,10 @@ from envs import AtariConfig, make_env
 from game.build import PlayConfig, build_play_env
 from game.keys import ActionKeys
 from game.moment import Place
-from game.painter import Painter
 from game.play_env import PlayEnv
 from game.view import number
-from game.window import Window
+from game.window.painter import Painter
+from game.window.window import Window
 from game_runs import CPU, Player, fields, make_run, play, read_mark
 from models.actor_critic import ActorCritic, ActorCriticConfig
 from run.folder import RunFolder
@@ -127,12 +127,15 @@ def test_a_short_tap_counts_for_one_step(source: Source) -> None:
     assert [fields(view)["action"] for view in player.views] == ["LEFT", "NOOP"]
 
 
-def test_keys_are_let_go_when_the_window_loses_the_focus(source: Source) -> None:
+def test_a_window_without_the_focus_is_paused_and_lets_its_keys_go(source: Source) -> None:
     def leave() -> None:
         pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
 
-    player = play(make(source, env="test", controller="human"), ["+a", None, leave])
-    assert [fields(view)["action"] for view in player.views] == ["LEFT", "LEFT", "NOOP"]
+    player = play(make(source, env="test", controller="human"), ["+a", None, leave, None, "."])
+    shown = [fields(view) for view in player.views]
+    assert [each["action"] for each in shown] == ["LEFT", "LEFT", "LEFT", "LEFT", "NOOP"]
+    assert [each["step"] for each in shown] == ["1", "2", "2", "2", "3"]
+    assert ["paused" in view.status for view in player.views] == [False, False, True, True, False]
 
 
 def test_chords_of_a_game_with_eighteen_actions() -> None:

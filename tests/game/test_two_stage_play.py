@@ -20,9 +20,9 @@ from errors import UserError
 from game.build import PlayConfig, build_play_env
 from game.dataset_env import DatasetEnv, open_datasets
 from game.layout_keys import LayoutKeys
-from game.painter import Painter, to_array
 from game.play_env import PlayEnv
-from game.window import Window
+from game.window.painter import Painter, to_array
+from game.window.window import Window
 from game_runs import Player, copy_run, fields, make_agent, play
 from preparation.recordings import write_small_copies
 from run.folder import RunFolder
@@ -75,7 +75,7 @@ def test_a_person_plays_with_keys_and_mouse(run: RunFolder) -> None:
         None,  # the pointer is caught once the window is there
         "+w",
         "+d",
-        "+s",  # against w
+        "+s",  # against w, which is older
         "-w",
         "-s",
         "-d",
@@ -99,7 +99,7 @@ def test_a_person_plays_with_keys_and_mouse(run: RunFolder) -> None:
         "-",
         "w",
         "w d",
-        "d",
+        "s d",
         "s d",
         "d",
         "-",
@@ -112,7 +112,7 @@ def test_a_person_plays_with_keys_and_mouse(run: RunFolder) -> None:
         "right click",
         "-",
         "1",
-        "-",
+        "2",
         "2",
         "-",
         "-",

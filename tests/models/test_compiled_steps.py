@@ -1,12 +1,13 @@
 """What is compiled: scaling, the network and quantisation as one function, under unchanged names of weights."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, fx
 
-from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
+from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig, LinearScheduleConfig
 from run.compiled import uncompiled
 
 
@@ -21,9 +22,12 @@ class Compiler:
         return graph
 
 
-@pytest.fixture
-def denoiser() -> Denoiser:
-    denoiser = Denoiser(DenoiserConfig(InnerModelConfig(3, 2, 16, (1,), (8,), (0,), 4), 0.5, 0.3))
+@pytest.fixture(params=["edm", "eps"])
+def denoiser(request: pytest.FixtureRequest) -> Denoiser:
+    config = DenoiserConfig(InnerModelConfig(3, 2, 16, (1,), (8,), (0,), 4), 0.5, 0.3)
+    if request.param == "eps":
+        config = replace(config, parameterisation="eps", sigma_data=None, schedule=LinearScheduleConfig(10))
+    denoiser = Denoiser(config)
     for parameter in denoiser.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return denoiser
@@ -41,7 +45,8 @@ def test_a_step_of_the_sampler_is_one_graph(denoiser: Denoiser) -> None:
     with torch.no_grad():
         assert torch.equal(denoiser.denoise(**given), plain.denoise(**given))
     (graph,) = compiler.graphs
-    assert {"rsqrt", "conv2d", "floor"} <= graph
+    last = "floor" if denoiser.parameterisation.quantises else "clamp"
+    assert {"rsqrt", "conv2d", last} <= graph
     assert list(denoiser.state_dict()) == names
 
 

@@ -16,7 +16,6 @@ from models.diffusion import (
     SigmaDistributionConfig,
     build_sigmas,
 )
-from models.diffusion.noise import add_noise
 from models.diffusion.parameterisation import EDM
 from models.diffusion.samplers import NO_CHURN, Churn, euler, heun
 
@@ -55,7 +54,7 @@ def test_target_and_denoised_frame_are_inverse() -> None:
 def test_network_inputs_and_targets_have_unit_variance(sigma: float) -> None:
     edm, count = EDM(SIGMA_DATA, 0.3), 100_000
     levels, clean = torch.full((count,), sigma), SIGMA_DATA * torch.randn(count, 1, 1, 1)
-    noisy, scales = add_noise(clean, levels, edm.sigma_offset_noise), edm.conditioners(levels)
+    noisy, scales = edm.add_noise(clean, levels, torch.randn), edm.conditioners(levels)
     # The variance of n draws is off by more than 5 · sqrt(2 / n) in fewer than one of 10^6 tests.
     for values in (scales.network_input(noisy), scales.target(clean, noisy), edm.history_input(clean)):
         assert float(values.var()) == pytest.approx(1, abs=5 * math.sqrt(2 / count))
@@ -73,7 +72,7 @@ def test_training_levels_are_log_normal_and_clipped() -> None:
 
 def test_offset_noise_is_constant_over_each_channel() -> None:
     frames = torch.zeros(2, 3, 4, 5)
-    moved = add_noise(frames, torch.zeros(2), sigma_offset=0.3)
+    moved = EDM(SIGMA_DATA, 0.3).add_noise(frames, torch.zeros(2), torch.randn)
     assert torch.equal(moved, moved[:, :, :1, :1].expand_as(moved))
     assert moved[:, :, 0, 0].unique().numel() == 6
 

@@ -22,7 +22,7 @@ from run.config import build, evaluate_arithmetic, register_resolvers
 from run.device import autocast, cast_weights, choose_device, choose_precision, set_backends
 from run.folder import RunFolder, resume_command
 from run.log import Log, WandbConfig, read_metrics
-from run.media import draw_curves, label_columns, write_video
+from run.media import draw_curves, label_columns, write_picture, write_video
 from run.pace import Pace, in_words
 from run.random_state import numpy_generator, random_state, restore_random_state
 from run.ranks import run_ranks
@@ -170,6 +170,29 @@ def test_log_removes_lines_after_its_position(folder: RunFolder) -> None:
     assert [(event.step, event.value) for event in events.Scalars("a/loss")] == [(1, 1.0), (2, 5.0)]
 
 
+def test_a_log_shows_pictures_of_its_epochs(folder: RunFolder) -> None:
+    """Also after it was opened again; a picture of a later epoch belongs to work that was discarded."""
+    log, pixels, positions = Log(folder, WandbConfig(), {}), np.zeros((4, 6, 3), np.uint8), []
+    for epoch in (1, 2):
+        log.write(epoch, {"a/loss": 1.0})
+        positions.append(log.position)
+        film = folder.media / f"frames_epoch_{epoch:05d}.mp4"
+        write_picture(pixels, film.with_suffix(".png"))
+        log.film(film)
+    assert pictures(log, folder) == [1, 2]
+    assert pictures(Log(folder, WandbConfig(), {}, positions[0]), folder) == [1]
+
+
+def pictures(log: Log, folder: RunFolder) -> list[int]:
+    """Close a log, and read the epochs of the pictures of 6×4 pixels that TensorBoard shows."""
+    log.close()
+    events = EventAccumulator(str(folder.tensorboard))
+    events.Reload()
+    shown = events.Images("media/frames")
+    assert {(each.width, each.height) for each in shown} == {(6, 4)}
+    return [each.step for each in shown]
+
+
 def test_a_log_counts_the_time_of_all_processes(folder: RunFolder) -> None:
     log = Log(folder, WandbConfig(), {})
     assert 0 <= log.seconds < 1000
@@ -192,7 +215,14 @@ def test_wandb_offline(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("WANDB_SILENT", "true")
     log = Log(folder, WandbConfig(mode="offline", project="tests", tags=("a",)), {"seed": 1})
     log.write(1, {"a/loss": 1.0})
+    film = folder.media / "frames_epoch_00001.mp4"
+    frames = np.zeros((2, 16, 16, 3), np.uint8)
+    write_video(frames, (16, 16), film)
+    write_picture(frames[0], film.with_suffix(".png"))
+    log.film(film)
     log.close()
+    sent = {path.suffix for path in (folder.path / "wandb").glob("offline-run-*/files/media/**/*") if path.is_file()}
+    assert sent == {".png", ".mp4"}
     assert list((folder.path / "wandb").glob("offline-run-*/*.wandb"))
     with pytest.raises(UserError, match=r"wandb\.mode=on is unknown"):
         Log(folder, WandbConfig(mode="on"), {})

@@ -11,6 +11,7 @@ from errors import UserError
 from models.actor_critic import ActorCritic, ActorCriticLossConfig
 from models.diffusion import Denoiser, SigmaDistributionConfig
 from models.rew_end_model import RewEndModel
+from ranges import BadSetting
 
 
 class DiamondAgent(Agent):
@@ -55,7 +56,10 @@ def fit_to_data(config: AgentConfig, spaces: Spaces) -> AgentConfig:
     fitted = {}
     for name in ("denoiser", "upsampler"):
         if (own := getattr(config, name)) is not None:
-            fitted[name] = replace(own, inner_model=replace(own.inner_model, img_channels=channels))
+            try:
+                fitted[name] = own.fit(channels, height, width)
+            except BadSetting as error:
+                raise UserError(f"agent.{name}.inner_model.{error}") from None
     for name in ("rew_end_model", "actor_critic"):
         if (own := getattr(config, name)) is not None:
             fitted[name] = replace(own, **frame)

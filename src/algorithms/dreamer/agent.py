@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from agent import Agent
 from data import Spaces
@@ -44,6 +44,11 @@ class DreamerAgent(Agent):
                 "return_range": ReturnRange(),
             }
         )
+
+    @property
+    def trained_networks(self) -> dict[str, nn.Module]:
+        """The networks that gradients reach, by name."""
+        return {name: each for name, each in self.named_children() if any(p.requires_grad for p in each.parameters())}
 
 
 def count_actions(weights: Mapping[str, Tensor]) -> int:

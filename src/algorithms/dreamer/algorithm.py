@@ -45,9 +45,8 @@ class Dreamer:
             self._learn()
 
     def phases(self, epoch: int) -> list[Phase]:
-        section, num_envs = self._section, self._collection.num_envs
-        collect, since = self._collection.collect(epoch), section.num_prefill_rows(num_envs)
-        return [Interleave(collect, (NAME,), section.updates_per_row, since)]
+        section, since = self._section, self._section.num_prefill_rows(self._collection.num_envs)
+        return [Interleave(self._collection.collect(epoch), (NAME,), section.updates_per_row, since)]
 
     def world(self, num_envs: int) -> DreamerWorld:
         config, around = self._config.imagined, self._around
@@ -77,16 +76,18 @@ class Dreamer:
         self._windows = Windows(replay, num_envs, length, generator, ranks.rank, ranks.world_size)
         self._learner = Learner(self.agent, section.losses, networks.bins)
         self._share = share_of_batch(NAME, section.training, ranks)
+        make = {"joint": section.optimizer.make, "separate": section.optimizer.make_separate}
         self.components[NAME] = Component(
             NAME,
             self._learner,
             self._next_rows,
             section.training,
-            section.optimizer.make,
+            make[self._config.algorithm.optimizers],
             around.precision,
             ranks,
             after_update=self._after_update,
             lr_factor=section.optimizer.lr_factor,
+            networks=self.agent.trained_networks,
         )
 
     def _next_rows(self) -> tuple[DrawnRows, Metrics]:

@@ -1,34 +1,44 @@
 """DreamerV3's settings: the size of its networks, the losses, the optimizer, and what it draws from the replay."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import nn
 
-from algorithms.config import AlgorithmConfig, TrainerConfig
+from algorithms.config import AlgorithmConfig, StaticDatasetConfig, TrainerConfig
 from component import TrainingConfig
 from envs import frame_shape
 from errors import UserError, near_matches
-from models.dreamer import LossConfig, NetworkConfig, level_widths
+from models.dreamer import Learner, LossConfig, NetworkConfig, level_widths
 from models.dreamer.config import Bins, Channels, Classes, Many
 from models.laprop import LaProp
 from ranges import Above, BadSetting, Between, Count, Fraction, Positive, Width
 
 SIZES = {"1M": 4, "12M": 16, "25M": 24, "50M": 32, "100M": 48, "200M": 64, "400M": 96}
 """The unit of all widths, for each size (Hafner et al. 2023, table 3)."""
+AUTO = "auto"
+DEFAULT_SIZE, SIZE_ON_CPU = "200M", "12M"
+OPTIMIZERS = ("joint", "separate")
+"""One optimizer for all networks; or one each for the world model, the actor and the critic."""
 Beta = Annotated[float, Between(0, 0.999999)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DreamerAlgorithm(AlgorithmConfig):
-    """`size`: one of `SIZES`, which chooses the widths that `agent` leaves open."""
+    """`size`: one of `SIZES`, which chooses the widths that `agent` leaves open; `auto` until the run begins.
+
+    `optimizers`: one of `OPTIMIZERS`.
+    """
 
     size: str
+    optimizers: str = OPTIMIZERS[0]
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            hint = near_matches(self.size, SIZES)
-            raise BadSetting(f"size={self.size} is unknown: there is {', '.join(SIZES)}.{hint}")
+        for name, known in (("size", (*SIZES, AUTO)), ("optimizers", OPTIMIZERS)):
+            if (value := getattr(self, name)) not in known:
+                hint = near_matches(value, known)
+                raise BadSetting(f"{name}={value} is unknown: there is {', '.join(known)}.{hint}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +64,10 @@ class Widths:
 
 @dataclass(frozen=True, kw_only=True)
 class LaPropSection:
-    """LaProp with adaptive gradient clipping; the learning rate rises from 0 to `lr` during `warmup` updates."""
+    """LaProp with adaptive gradient clipping; the learning rate rises from 0 to `lr` during `warmup` updates.
+
+    Separate optimizers of actor and critic may have learning rates of their own.
+    """
 
     lr: Positive
     warmup: Count
@@ -63,9 +76,23 @@ class LaPropSection:
     eps: Annotated[float, Above(0, 1)]
     clip: Positive
     smallest_norm: Positive
+    actor_lr: Positive | None = None
+    critic_lr: Positive | None = None
 
     def make(self, module: nn.Module) -> LaProp:
-        params = [each for each in module.parameters() if each.requires_grad]
+        """One optimizer for all parameters."""
+        return self._make([each for each in module.parameters() if each.requires_grad])
+
+    def make_separate(self, learner: Learner) -> LaProp:
+        """Optimizers of world model, actor and critic: since LaProp treats each tensor by itself, groups in one."""
+        groups: dict[str, list[nn.Parameter]] = {"world_model": [], "actor": [], "critic": []}
+        for name, network in learner.networks.items():
+            chosen = groups[name if name in groups else "world_model"]
+            chosen += [each for each in network.parameters() if each.requires_grad]
+        rates = {"world_model": self.lr, "actor": self.actor_lr or self.lr, "critic": self.critic_lr or self.lr}
+        return self._make([{"name": name, "params": params, "lr": rates[name]} for name, params in groups.items()])
+
+    def _make(self, params: list[Any]) -> LaProp:
         return LaProp(params, self.lr, self.beta1, self.beta2, self.eps, self.clip, self.smallest_norm)
 
     def lr_factor(self, num_updates: int) -> float:
@@ -120,10 +147,17 @@ class DreamerConfig(TrainerConfig):
 
     @property
     def networks(self) -> NetworkConfig:
+        if self.algorithm.size == AUTO:
+            raise UserError(f"algorithm.size=auto is for new runs: name one of {', '.join(SIZES)}.")
         try:
             return self.agent.of_size(self.algorithm.size)
         except BadSetting as error:
             raise UserError(f"agent.{error}") from None
+
+    def chosen_for(self, kind: str) -> Mapping[str, Any]:
+        if self.algorithm.size != AUTO:
+            return {}
+        return {"algorithm.size": DEFAULT_SIZE if kind == "cuda" else SIZE_ON_CPU}
 
     def check(self) -> None:
         super().check()
@@ -131,13 +165,31 @@ class DreamerConfig(TrainerConfig):
             level_widths(frame_shape(self.env.train), self.networks.depth)
         except BadSetting as error:
             raise UserError(f"env.train.{error}") from None
-        if self.static_dataset.path is not None:
-            raise UserError("algorithm=dreamer collects its own experience: leave out static_dataset.path.")
-        if self.training.offload_idle:
-            raise UserError("training.offload_idle=true needs an agent without a policy: set it to false.")
+        self._check_unused()
         train, rows = self.collection.train, self.dreamer.num_prefill_rows(self.collection.train.num_envs)
         if train.num_steps_total < rows:
             raise UserError(
                 f"collection.train.num_steps_total={train.num_steps_total} is too few: the first update needs {rows} "
                 "steps (dreamer.prefill, and dreamer.length for each environment)."
             )
+
+    def _check_unused(self) -> None:
+        """Raise UserError for settings that would do nothing."""
+        if self.algorithm.optimizers != "separate":
+            for name in ("actor_lr", "critic_lr"):
+                if (value := getattr(self.dreamer.optimizer, name)) is not None:
+                    raise UserError(f"dreamer.optimizer.{name}={value} needs algorithm.optimizers=separate.")
+        unchanged = StaticDatasetConfig()
+        for name, value in vars(self.static_dataset).items():
+            if value != getattr(unchanged, name):
+                raise UserError(f"algorithm=dreamer collects its own experience: leave out static_dataset.{name}.")
+        if self.training.offload_idle:
+            raise UserError("training.offload_idle=true needs an agent without a policy: set it to false.")
+        if self.training.num_final_epochs > 0:
+            raise UserError(
+                f"training.num_final_epochs={self.training.num_final_epochs} must be 0: algorithm=dreamer learns while "
+                "it collects. For a longer run, set collection.train.num_steps_total."
+            )
+        if self.evaluation.max_batches is not None:
+            seen = f"evaluation.max_batches={self.evaluation.max_batches}"
+            raise UserError(f"{seen} must be null: algorithm=dreamer has no test batches.")

@@ -70,7 +70,7 @@ class DreamerWorld:
         """Imagine the result of actions int64 (b)."""
         state = self.agent.rssm.imagine_step(self._now, act)
         final_obs = self._draw(state)
-        rew, end = self._outcome(state)
+        rew, end, going_on = self._outcome(state)
         age = self._age + 1
         trunc = age >= self.horizon
         dead = end | trunc
@@ -78,7 +78,7 @@ class DreamerWorld:
         self._now = State(choose(dead, deter, state.deter.to(deter.dtype)), choose(dead, stoch, state.stoch))
         self._age = torch.where(dead, 0, age)
         obs = choose(dead, frames[:, -1], final_obs)
-        return Step(obs, rew, end, trunc, final_obs, frames[:, :-1], origin=origin)
+        return Step(obs, rew, end, trunc, final_obs, frames[:, :-1], origin=origin, going_on=going_on)
 
     @torch.no_grad()
     def imagine(self, batch: Batch, act: Tensor) -> Imagined:
@@ -90,8 +90,13 @@ class DreamerWorld:
         state, steps = self._observe(batch), []
         for taken in torch.cat((batch.act[:, -1:], act), dim=1).unbind(1):
             state = self.agent.rssm.imagine_step(state, taken)
-            steps.append((self._draw(state), *self._outcome(state)))
+            steps.append((self._draw(state), *self._outcome(state)[:2]))
         return Imagined(*[torch.stack(column, dim=1) for column in zip(*steps, strict=True)])
+
+    @torch.no_grad()
+    def reconstruct(self, batch: Batch) -> Tensor:
+        """The frames of a batch, uint8 (b, t, c, h, w), decoded from the states after them."""
+        return self._draw(self._follow(batch))
 
     def state_dict(self) -> dict[str, Any]:
         now = None if self._now is None else vars(self._now)
@@ -106,16 +111,17 @@ class DreamerWorld:
             self._age = state["age"].to(device)
 
     def _draw(self, state: State) -> Tensor:
-        """The frames of states, uint8 (b, c, h, w)."""
+        """The frames of states, uint8 (…, c, h, w)."""
         return self.agent.decoder(state.deter, state.stoch).mul(255).round().byte()
 
-    def _outcome(self, state: State) -> tuple[Tensor, Tensor]:
-        """The expected rewards, float32 (b), and sampled ends, bool (b), of arriving in states."""
+    def _outcome(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        """The expected rewards, sampled ends, bool, and probabilities of going on, of arriving in states, (b) each."""
         features = state.features
         logits = self.agent.reward(features)
         is_zero = self._two_hot.bins[logits.argmax(dim=-1)] == 0
         going_on = getattr(self.agent, "continue")(features).squeeze(-1).sigmoid() / self._discount
-        return torch.where(is_zero, 0, self._two_hot.mean(logits)), torch.rand_like(going_on) > going_on
+        ends = torch.rand_like(going_on) > going_on
+        return torch.where(is_zero, 0, self._two_hot.mean(logits)), ends, going_on.clamp(max=1)
 
     def _watch(self, batch: Batch) -> tuple[Tensor, ...]:
         """The columns of starts: the state after the frames, the frames, and where they come from."""
@@ -123,9 +129,13 @@ class DreamerWorld:
         return state.deter, state.stoch, batch.obs, origins(batch).to(batch.obs.device)
 
     def _observe(self, batch: Batch) -> State:
-        """The state after real frames (b, n, …); an episode begins after padding."""
+        """The state after the last of real frames (b, n, …)."""
+        states = self._follow(batch)
+        return State(states.deter[:, -1], states.stoch[:, -1])
+
+    def _follow(self, batch: Batch) -> State:
+        """The states after real frames (b, n, …); an episode begins after padding."""
         rssm, (b, n) = self.agent.rssm, batch.act.shape[:2]
         before = torch.cat((batch.mask_padding.new_zeros(b, 1), batch.mask_padding[:, :-1]), dim=1)
         acts = torch.cat((torch.zeros_like(batch.act[:, :1]), batch.act[:, : n - 1]), dim=1)
-        observed = rssm.observe(rssm.initial(b), self.agent.encoder(batch.obs), acts, ~before).state
-        return State(observed.deter[:, -1], observed.stoch[:, -1])
+        return rssm.observe(rssm.initial(b), self.agent.encoder(batch.obs), acts, ~before).state

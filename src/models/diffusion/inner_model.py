@@ -66,6 +66,11 @@ class InnerModel(nn.Module):
         self.norm_out = GroupNorm(first)
         self.conv_out = zero_init(conv3x3(first, config.img_channels))
 
+    @staticmethod
+    def noise_input(step: Tensor, num_steps: int) -> Tensor:
+        """The network's input for steps (b) of a schedule with that many: their part of it, in (0, 1]."""
+        return (step + 1) / num_steps
+
     def forward(
         self,
         noisy_next_obs: Tensor,

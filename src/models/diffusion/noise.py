@@ -1,4 +1,4 @@
-"""Noise in training: the distribution of noise levels, and adding noise to frames."""
+"""Noise in training: the distribution of noise levels, and noise that is constant over a channel."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from ranges import BadSetting, Between, Positive
 
 Randn = Callable[..., Tensor]
 """`torch.randn`, or a replacement for it that replays recorded draws."""
+Randint = Callable[..., Tensor]
+"""`torch.randint`, in the same way."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,7 @@ class SigmaDistributionConfig:
         return log_sigma.exp().clip(self.sigma_min, self.sigma_max)
 
 
-def add_noise(frames: Tensor, sigma: Tensor, sigma_offset: float, randn: Randn = torch.randn) -> Tensor:
-    """Add noise of levels `sigma` (b) to frames (b, c, h, w), and offset noise, which is constant over each channel.
-
-    `sigma_offset` is the standard deviation of the offset noise. The offset is drawn first, then the noise.
-    """
+def draw_offset(frames: Tensor, sigma_offset: float, randn: Randn = torch.randn) -> Tensor:
+    """Offset noise (b, c, 1, 1) for frames (b, c, h, w): constant over each channel, with that standard deviation."""
     b, c = frames.shape[:2]
-    offset = sigma_offset * randn(b, c, 1, 1, device=frames.device)
-    return frames + offset + sigma[:, None, None, None] * randn(*frames.shape, device=frames.device)
+    return sigma_offset * randn(b, c, 1, 1, device=frames.device)

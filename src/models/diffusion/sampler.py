@@ -7,10 +7,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from models.diffusion.denoiser import Denoiser
+from models.diffusion.denoiser import Denoiser, quantise
 from models.diffusion.noise import Randn
-from models.diffusion.samplers import Churn, Denoise, euler, heun
-from ranges import BadSetting, Between, Positive, Weight
+from models.diffusion.samplers import Churn, Denoise, ddim, euler, heun
+from models.diffusion.schedules import CosineScheduleConfig, LinearScheduleConfig, Schedule, respaced_steps
+from ranges import BadSetting, Between, Fraction, Positive, Weight
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,33 @@ class DiffusionSamplerConfig:
                 raise BadSetting(f"{words}.")
 
 
+@dataclass(frozen=True)
+class RespacedSamplerConfig:
+    """Steps of a schedule, evenly spaced (see `respaced_steps`); `eta` is the share of noise in each step.
+
+    `eta` is 1 for ancestral sampling, and 0 for DDIM, whose only draw is the first one. `schedule`: None for the one
+    that the denoiser was trained with. `s_cond` as in `DiffusionSamplerConfig`.
+    """
+
+    num_steps_denoising: Annotated[int, Between(1, 100_000)] = 3
+    eta: Fraction = 1.0
+    schedule: LinearScheduleConfig | CosineScheduleConfig | None = None
+    s_cond: Annotated[float, Between(0, 100)] = 0.0
+
+    def sigmas(self, trained: Schedule | None) -> list[float]:
+        """Noise levels from large to small, followed by zero. Raises BadSetting if there are not as many steps."""
+        schedule = trained if self.schedule is None else Schedule(self.schedule)
+        if schedule is None:
+            raise BadSetting("schedule=null needs a denoiser with a schedule, and this one was trained without.")
+        if self.num_steps_denoising > len(schedule):
+            raise BadSetting(f"num_steps_denoising={self.num_steps_denoising} is too many: there are {len(schedule)}.")
+        steps = respaced_steps(len(schedule), self.num_steps_denoising)
+        return [*schedule.sigmas[steps].tolist(), 0.0]
+
+
+SamplerConfig = DiffusionSamplerConfig | RespacedSamplerConfig
+
+
 def build_sigmas(config: DiffusionSamplerConfig, device: torch.device) -> Tensor:
     """Noise levels of the sampler, from large to small, followed by zero (Karras et al. 2022, eq. 5).
 
@@ -52,23 +80,36 @@ def build_sigmas(config: DiffusionSamplerConfig, device: torch.device) -> Tensor
 class DiffusionSampler:
     """Samples next frames from a denoiser."""
 
-    def __init__(self, denoiser: Denoiser, config: DiffusionSamplerConfig) -> None:
+    def __init__(self, denoiser: Denoiser, config: SamplerConfig) -> None:
+        """Raises BadSetting if the denoiser has no such steps."""
         self.denoiser = denoiser
         self.config = config
-        self._solve = heun if config.order == 2 else euler
-        self._sigmas = build_sigmas(config, torch.device("cpu")).tolist()
-        self._churn = Churn(config.s_churn, config.s_tmin, config.s_tmax, config.s_noise)
+        if isinstance(config, RespacedSamplerConfig):
+            self._sigmas = config.sigmas(denoiser.schedule)
+        else:
+            self._sigmas = build_sigmas(config, torch.device("cpu")).tolist()
 
     @torch.no_grad()
     def sample(self, obs: Tensor, act: Tensor | None, randn: Randn = torch.randn) -> tuple[Tensor, list[Tensor]]:
         """Sample the frame that follows `obs` and `act`, which have the shapes and ranges of `Denoiser.denoise`.
 
-        Returns the frame (b, c, h, w), and the trajectory from noise to it: num_steps_denoising + 1 such frames.
+        Returns the frame (b, c, h, w), and the trajectory from noise to it: num_steps_denoising + 1 such frames, scaled
+        as the parameterisation shows them.
         """
         b, _, c, h, w = obs.shape
-        noise = randn(b, c, h, w, device=obs.device)
-        trajectory = self._solve(self._denoise_after(obs, act, randn), noise, self._sigmas, self._churn, randn)
-        return trajectory[-1], trajectory
+        parameterisation, noise = self.denoiser.parameterisation, randn(b, c, h, w, device=obs.device)
+        x = noise / parameterisation.scale(self._sigmas[0])
+        trajectory = self._solve(self._denoise_after(obs, act, randn), x, randn)
+        shown = [x * parameterisation.scale(sigma) for x, sigma in zip(trajectory, self._sigmas, strict=True)]
+        sample = trajectory[-1] if parameterisation.quantises else quantise(trajectory[-1])
+        return sample, [*shown[:-1], sample]
+
+    def _solve(self, denoise: Denoise, x: Tensor, randn: Randn) -> list[Tensor]:
+        config = self.config
+        if isinstance(config, RespacedSamplerConfig):
+            return ddim(denoise, x, self._sigmas, config.eta, randn)
+        churn = Churn(config.s_churn, config.s_tmin, config.s_tmax, config.s_noise)
+        return (heun if config.order == 2 else euler)(denoise, x, self._sigmas, churn, randn)
 
     def _denoise_after(self, obs: Tensor, act: Tensor | None, randn: Randn) -> Denoise:
         """The denoiser as a function of only the noisy frame and its noise levels."""

@@ -75,6 +75,31 @@ def heun(
     return trajectory
 
 
+def ddim(
+    denoise: Denoise, x: Tensor, sigmas: Sequence[float], eta: float = 0.0, randn: Randn = torch.randn
+) -> list[Tensor]:
+    """Sampling of Song et al. 2021 (eq. 12 and 16) in terms of noise levels; without noise (η = 0), DDIM.
+
+    With η = 1 it is ancestral sampling: each step draws from the distribution of the next frame given this one and the
+    predicted clean frame, whatever the distance between their levels (Ho et al. 2020, eq. 7). `x` (b, c, h, w) is noise
+    of the first level. Returns the trajectory as `euler` does.
+    """
+    trajectory = [x]
+    for sigma, next_sigma in itertools.pairwise(sigmas):
+        denoised = denoise(x, _for_each(x, sigma))
+        new = eta * next_sigma * math.sqrt(1 - (next_sigma / sigma) ** 2)
+        x = denoised + (x - denoised) * (math.sqrt(next_sigma**2 - new**2) / sigma)
+        if new > 0:
+            x = x + new * randn(*x.shape, device=x.device)
+        trajectory.append(x)
+    return trajectory
+
+
+def ancestral(denoise: Denoise, x: Tensor, sigmas: Sequence[float], randn: Randn = torch.randn) -> list[Tensor]:
+    """Ancestral sampling of DDPM: `ddim` with η = 1."""
+    return ddim(denoise, x, sigmas, 1.0, randn)
+
+
 def _for_each(x: Tensor, sigma: float) -> Tensor:
     """The noise level repeated for each x: (b), on the device of x."""
     return torch.full((len(x),), sigma, device=x.device)

@@ -15,7 +15,7 @@ from models.dreamer.behaviour import (
     replay_value_loss,
 )
 from models.dreamer.config import LossConfig
-from models.dreamer.latents import Gumbel, draw_gumbel, entropy, kl_losses
+from models.dreamer.latents import Gumbel, draw_gumbel, entropy, kl_divergence, kl_losses
 from models.dreamer.returns import ReturnRange
 from models.dreamer.rssm import Observed, State
 from models.dreamer.two_hot import TwoHot
@@ -124,6 +124,7 @@ class Learner(nn.Module):
     def _metrics(self, observed: Observed, behaviour: BehaviourLosses) -> Metrics:
         return_range: ReturnRange = self.networks["return_range"]
         return {
+            "kl": kl_divergence(observed.posterior, observed.prior).mean(),
             "policy_entropy": behaviour.entropy.mean(),
             "posterior_entropy": entropy(observed.posterior).sum(dim=-1).mean(),
             "prior_entropy": entropy(observed.prior).sum(dim=-1).mean(),

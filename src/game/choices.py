@@ -1,0 +1,42 @@
+"""What can be chosen while playing, and the check of what somebody chose."""
+
+from collections.abc import Sequence
+
+from algorithms.base import DenoisingWorld
+from errors import UserError, near_matches
+from game.moment import Place
+from game.view import Choice
+
+CONTROLLERS = {"policy": "π", "human": "H", "random": "random", "replay": "replay"}
+"""Who may act, and what their recordings are called."""
+LONGEST_HORIZON = 100_000
+MOST_DENOISING = 100
+
+
+def play_choices(
+    place: Place, places: Sequence[Place], controller: str, controllers: Sequence[str]
+) -> tuple[Choice, ...]:
+    """The environment, who acts, and for imagined worlds the horizon and the denoising steps."""
+    found = [
+        Choice("env", place.name, tuple(each.name for each in places)),
+        Choice("controller", controller, tuple(controllers)),
+    ]
+    if place.imagined is not None:
+        found.append(Choice("horizon", place.imagined.horizon, least=1, most=LONGEST_HORIZON))
+    if isinstance(place.env, DenoisingWorld):
+        found.append(Choice("denoising", place.env.num_steps_denoising, least=1, most=MOST_DENOISING))
+    return tuple(found)
+
+
+def check_word(name: str, word: str, known: Sequence[str]) -> int:
+    """The place of a word among the known ones; raises UserError if it is none of them."""
+    if word not in known:
+        raise UserError(f"There is no {name} {word!r}: it is one of {', '.join(known)}.{near_matches(word, known)}")
+    return known.index(word)
+
+
+def check_number(name: str, value: int, most: int) -> int:
+    """The number; raises UserError if it is not from 1 to `most`."""
+    if not 1 <= value <= most:
+        raise UserError(f"{name}={value} is not possible: it is from 1 to {most}.")
+    return value

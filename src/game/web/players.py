@@ -1,0 +1,147 @@
+"""The players, each with a session of its own, and who watches them."""
+
+import math
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from errors import UserError
+from game.engine import Engine
+from game.inputs import Event
+from game.session import Session
+from game.view import Playable, View
+
+SECONDS_OF_MESSAGE = 4
+SECONDS_BETWEEN_SIGNS = 0.25
+"""How often a slow frame is announced as `thinking`."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is to be seen now; `version` grows with every change."""
+
+    version: int
+    view: View
+    rate: float
+    fps: float
+    banner: str
+    message: str
+    is_thinking: bool
+
+
+class Player:
+    """A session that plays by itself, in a thread that paces it; others wait for what is to be seen."""
+
+    def __init__(self, number: int, playable: Playable, engine: Engine, fps: float) -> None:
+        self.number = number
+        self.playable = playable
+        self._session = Session(playable, engine, fps, tell=lambda line: print(f"Player {number}: {line}", flush=True))
+        self._news = threading.Condition()
+        self._sight: Sight | None = None
+        self._is_over = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._play, name=f"player {number}", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_over
+
+    def take(self, event: Event, sequence: int) -> None:
+        with self._lock:
+            self._session.take(event, sequence)
+
+    def set_rate(self, fps: int) -> None:
+        self._session.fps = fps
+
+    def wait(self, version: int, seconds: float) -> Sight | None:
+        """What is to be seen, if it is newer than that version within this time."""
+        with self._news:
+            self._news.wait_for(lambda: self._is_new(version) or self._is_over, seconds)
+            return self._sight if self._is_new(version) else None
+
+    def close(self) -> None:
+        """Stop playing; what was recorded is stored."""
+        self._is_over = True
+        with self._news:
+            self._news.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(2)
+        self._session.close()
+
+    def _is_new(self, version: int) -> bool:
+        return self._sight is not None and self._sight.version > version
+
+    def _play(self) -> None:
+        message, until, view = "", 0.0, None
+        while not self._is_over:
+            with self._lock:
+                self._session.begin()
+            if not self._session.is_waiting:
+                time.sleep(self._session.seconds_until_due)
+                continue
+            self._session.wait(SECONDS_BETWEEN_SIGNS)
+            try:
+                view = self._session.collect() or view
+            except UserError as error:
+                message, until = str(error), time.monotonic() + SECONDS_OF_MESSAGE
+            # The other players go on; this one sees what happened, and the terminal has the details.
+            except Exception:
+                traceback.print_exc()
+                message, until = "Something went wrong: the terminal of the server has the details.", math.inf
+                self._is_over = True
+            message = message if time.monotonic() < until else ""
+            if view is not None and (not self._session.is_waiting or self._session.is_thinking):
+                self._publish(view, message)
+
+    def _publish(self, view: View, message: str) -> None:
+        session = self._session
+        with self._news:
+            version = 1 if self._sight is None else self._sight.version + 1
+            self._sight = Sight(version, view, session.rate, session.fps, session.banner, message, session.is_thinking)
+            self._news.notify_all()
+
+
+class Hall:
+    """Gives visitors seats, as long as there are any; the others watch the first player."""
+
+    def __init__(self, open_player: Callable[[int], Playable], engine: Engine, fps: float, num_seats: int) -> None:
+        """`open_player(number)` makes what a new player plays."""
+        self._open_player = open_player
+        self._engine = engine
+        self._fps = fps
+        self._num_seats = num_seats
+        self._players: list[Player] = []
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def sit_down(self) -> Player | None:
+        """A new player; None if every seat is taken."""
+        with self._lock:
+            if len(self._players) >= self._num_seats:
+                return None
+            number, self._count = self._count, self._count + 1
+            # Opening a world runs its networks.
+            playable = self._engine.call(lambda: self._open_player(number)).result()
+            player = Player(number + 1, playable, self._engine, self._fps)
+            self._players.append(player)
+            return player
+
+    def first(self) -> Player | None:
+        """Whom to watch."""
+        with self._lock:
+            return self._players[0] if self._players else None
+
+    def stand_up(self, player: Player) -> None:
+        player.close()
+        with self._lock:
+            if player in self._players:
+                self._players.remove(player)
+
+    def close(self) -> None:
+        with self._lock:
+            players, self._players = self._players, []
+        for player in players:
+            player.close()

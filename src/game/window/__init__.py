@@ -1,0 +1,1 @@
+"""The front end with a window: pygame in, pictures out."""
