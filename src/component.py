@@ -239,13 +239,12 @@ class Component:
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
         """Averages of the metrics over the given batches, weighted by their lengths.
 
-        What is drawn is the same at every call, so that losses of several epochs can be compared.
-        Raises NotFinite if a loss is not finite.
+        What is drawn is the same at every call, so that losses of several epochs can be compared. Raises NotFinite if a
+        loss is not finite.
         """
         averages = MetricAverages()
         self.module.eval()
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(TEST_SEED)
+        with _same_draws(self.device):
             for batch in batches:
                 with autocast(self.device, self.precision):
                     _, metrics, *_ = self.module(batch)
@@ -275,6 +274,18 @@ class Component:
 
 def _grad_norm(parameters: Iterable[Tensor]) -> Tensor:
     return nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+
+
+@contextlib.contextmanager
+def _same_draws(device: torch.device) -> Iterator[None]:
+    """A context in which random numbers are the same every time; afterwards they continue as if nothing was drawn."""
+    if device.type not in ("cpu", "cuda"):
+        # The state of other devices' generators cannot be set aside.
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(TEST_SEED)
+        yield
 
 
 def share_of_batch(name: str, training: TrainingConfig, ranks: Ranks) -> int:
