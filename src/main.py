@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from algorithms import read_settings
 from algorithms.config import TrainerConfig
+from envs import RecordedGameConfig
 from envs.trust import check_env
 from errors import UserError
 from finite import NotFinite
@@ -216,7 +217,8 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
         )
         return fail(f"{error} {good}", 1)
     if ranks.is_first:
-        print(f"\n{summarize(folder, definition.summary)}\n{next_commands(folder)}", flush=True)
+        has_game = trainer.algorithm.policy is not None and not isinstance(typed.env.test, RecordedGameConfig)
+        print(f"\n{summarize(folder, definition.summary)}\n{next_commands(folder, has_game)}", flush=True)
     return 0
 
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 
 import torch
@@ -19,6 +19,7 @@ from game.film import make_film
 from game.options import ASK, HOST, PORT, read_arguments
 from game.play_env import PlayEnv
 from game.recorder import Recorder
+from game.stages import Stages
 from game.threads import choose_play_threads
 from game.view import Playable
 from game.web.measure import measure_players
@@ -72,26 +73,20 @@ def play(arguments: argparse.Namespace) -> int:
     print(f"Playing {source.folder} ({source.version}, {device}) with {threads} thread{'s' if threads > 1 else ''}")
     game = source.config.env.test
     title = f"{game.id} · {source.version}"
-    recorders: list[Recorder] = []
-
-    def open_player(number: int) -> PlayEnv:
-        playable = stage.player(number)
-        recorders.extend([] if playable.recorder is None else [playable.recorder])
-        return playable
-
+    stages = Stages(stage, arguments.overrides, arguments.trust)
     if arguments.benchmark:
-        benchmark(arguments, open_player, device, frames_per_second(arguments, game))
+        benchmark(arguments, stages.player, device, frames_per_second(arguments, game))
         return 0
     if arguments.web:
         # What is wrong with the worlds is said before anybody visits.
-        print_keys(first := open_player(0))
-        show_on_page(lambda number: first if number == 0 else open_player(number), title, arguments, game)
+        print_keys(stages.player(0))
+        show_on_page(stages.player, title, arguments, game, stages.openers() if arguments.pretrained is None else None)
     else:
-        playable = open_player(0)
+        playable = stages.player(0)
         if arguments.video is None:
             print_keys(playable)
         show(playable, title, arguments, game)
-    tell_recordings(recorders)
+    tell_recordings(stages.recorders)
     return 0
 
 
@@ -187,13 +182,17 @@ def show(playable: Playable, title: str, arguments: argparse.Namespace, env: Env
 
 
 def show_on_page(
-    open_player: Callable[[int], Playable], title: str, arguments: argparse.Namespace, env: EnvConfig
+    open_player: Callable[[int], Playable],
+    title: str,
+    arguments: argparse.Namespace,
+    env: EnvConfig,
+    runs: Mapping[str, Callable[[int], Playable]] | None = None,
 ) -> None:
     interrupts = Interrupts()
     interrupts.listen()
     address = arguments.host or HOST, PORT if arguments.port is None else arguments.port
     fps, smooth = frames_per_second(arguments, env), is_smooth(arguments, env)
-    serve_until_stopped(open_player, title, address, fps, arguments.max_players or 1, smooth, interrupts)
+    serve_until_stopped(open_player, title, address, fps, arguments.max_players or 1, smooth, interrupts, runs)
 
 
 def print_keys(playable: Playable) -> None:

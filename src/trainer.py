@@ -69,7 +69,9 @@ class Trainer:
         seed_everything(seed)
         self.algorithm = definition.make(config, around)
         seed_everything(seed + 1_000_003 * (1 + ranks.rank))
-        networks = self.algorithm.agent.networks_to_compile
+        networks = list(self.algorithm.agent.networks_to_compile)
+        for each in self.algorithm.components.values():
+            networks += getattr(each.module, "networks_to_compile", [])
         compile_networks(networks, config.training.compile, ranks.device, ranks.is_first)
         self.progress = Progress()
         collectors = _make_collectors(envs, collection, self.algorithm.policy, self.data, precision, ranks.device)

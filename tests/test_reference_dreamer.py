@@ -1,5 +1,33 @@
-"""Every recorded number of the official DreamerV3, from any folder of the same layout (`--reference-dir`)."""
+"""Every recorded number of the official DreamerV3, from any folder of the same layout (`--reference-dir`).
 
+The pitfalls that the specification lists (section 17), and what would notice them:
+
+ 1 sticky actions                 test_atari, test_every_game_has_both_ids
+ 2 rewards shifted by a row       test_rows_of_a_window, test_returns
+ 3 no row of the final frame      test_rows_of_a_window, test_atari
+ 4 action 0 at a first row        test_a_first_row_forgets_what_was_before, test_recurrent_step
+ 5 discount twice                 test_returns, test_heads
+ 6 weights and sums of the actor  test_actor_and_critic_losses
+ 7 free nats per variable         test_kl, test_losses_of_every_row
+ 8 mean over pixels               test_decoder, test_losses_of_every_row
+ 9 norm or gates by other blocks  test_recurrent_step
+10 order of pool, norm, flatten   test_encoder, test_decoder
+11 eps of the norm                test_rms_norm
+12 naive sum over bins            test_two_hot, test_in_bfloat16_the_losses_stay_float32
+13 two-hot in symlog space        test_two_hot, test_two_hot_weights_are_linear_between_bins
+14 LaProp taken for Adam          test_optimizer, test_laprop_does_what_a_plain_loop_does
+15 denormal squares               test_steps_of_tiny_gradients_are_bounded
+16 tensors of zeros never move    test_clipping, test_three_whole_updates
+17 the first rate is 0            test_three_whole_updates
+18 debiased range of returns      test_return_range
+19 slow critic as a target        test_actor_and_critic_losses
+20 one call of the critic         test_gradients_of_a_whole_update
+21 states of windows, not rows    test_states_are_written_back_to_rows
+22 detached rows, reused noise    test_gradients_of_a_whole_update, test_observing, test_parts_are_one_graph_each
+23 losses in 16 bits              test_in_bfloat16_the_losses_stay_float32
+"""
+
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +42,7 @@ from algorithms.dreamer.agent import DreamerAgent
 from algorithms.dreamer.config import LaPropSection
 from algorithms.dreamer.rows import Windows
 from component import Component, TrainingConfig
+from conftest import PROJECT
 from data import Actions, Episode, Replay, Spaces
 from envs import AtariConfig, make_env
 from files import load_tensors
@@ -122,6 +151,15 @@ def gradients(agent: DreamerAgent, names: set[str]) -> dict[str, Tensor]:
     return {name: each.grad for name, each in agent.named_parameters() if name in names}
 
 
+def test_every_pitfall_has_a_test() -> None:
+    """The table above names tests that exist."""
+    rows = re.findall(r"^ ?(\d+) .*? (test_.*)$", __doc__, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 24))
+    code = "".join(path.read_text() for path in (PROJECT / "tests").rglob("test_*.py"))
+    for _, names in rows:
+        assert all(f"def {name}(" in code for name in names.split(", "))
+
+
 def test_symlog(recorded: Recorded) -> None:
     given = recorded["symlog"]
     assert_close(symlog(given["x"]), given["symlog"])
@@ -165,7 +203,7 @@ def test_latent(recorded: Recorded) -> None:
     log_probs = mixed_log_probs(logits, given["unimix"])
     assert_close(log_probs, given["log_probs"])
     assert_close(entropy(log_probs).sum(dim=-1), given["entropy"])
-    index = sample_index(log_probs, replaying([given["gumbel"]]))
+    index = sample_index(log_probs, given["gumbel"])
     assert torch.equal(index, given["index"])
     sample = straight_through(log_probs, index)
     assert_close(sample, given["sample"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.dreamer import measure_dreamer
 from benchmarks.timing import Result, Work, compare
 from benchmarks.ways import CONDITIONING, NUM_ACTIONS, Bench, Way
 from component import Component, TrainingConfig
@@ -89,6 +90,7 @@ PARTS: dict[str, Callable[[Bench], list[Result]]] = {
     "actor_critic": measure_actor_critic,
     "imagination": measure_imagination,
     "batches": measure_batches,
+    "dreamer": measure_dreamer,
 }
 """By the names that `--only` takes."""
 

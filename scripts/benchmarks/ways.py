@@ -33,9 +33,13 @@ class Sizes:
     episodes: int = 3_000
     repeats: int = 3
     batch_repeats: int = 200
+    dreamer_unit: int = 16
+    """The unit of DreamerV3's widths: 16 is size 12M."""
+    dreamer_batch: int = 16
+    dreamer_length: int = 64
 
 
-QUICK = Sizes(16, 16, 1, 32, 4, 2_000, 1_000, 40, 1, 3)
+QUICK = Sizes(16, 16, 1, 32, 4, 2_000, 1_000, 40, 1, 3, 2, 2, 4)
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,13 @@ class DenoisingWorld(Protocol):
     """May be changed at any time."""
 
 
+@runtime_checkable
+class Rebuilder(Protocol):
+    """An algorithm that can fill its replay columns from the episodes, if those of the checkpoint are lost."""
+
+    def rebuild_columns(self) -> None: ...
+
+
 class Algorithm(Protocol):
     """What the trainer needs to know about an algorithm."""
 

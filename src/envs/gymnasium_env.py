@@ -62,7 +62,7 @@ def make_with_images(config: GymConfig) -> gymnasium.Env:
     env = _make(config)
     if not isinstance(env.action_space, Discrete):
         raise UserError(f"env.train.id={config.id} has the action space {env.action_space}: a Discrete one is needed.")
-    if _is_image(env.observation_space):
+    if is_image(env.observation_space):
         return env
     if "rgb_array" in env.metadata.get("render_modes", []):
         env.close()
@@ -101,7 +101,8 @@ def _hint(env_id: str) -> str:
     return near_matches(env_id.split(":")[-1], list(gymnasium.registry))
 
 
-def _is_image(space: gymnasium.Space) -> bool:
+def is_image(space: gymnasium.Space) -> bool:
+    """Whether observations are images: uint8 (h, w), (h, w, c) or (c, h, w), with one or three channels."""
     if not isinstance(space, Box) or space.dtype != np.uint8:
         return False
     shape = space.shape

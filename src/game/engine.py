@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from game.inputs import Turn
 from game.together import take_turns
 from game.view import Playable, View
+
+SECONDS_TO_GATHER = 0.004
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,12 @@ class Engine:
         self._queue.put(None)
 
     def _work(self) -> None:
-        is_over = False
+        is_over, batch = False, []
         while not is_over:
-            batch = [self._queue.get()]
+            is_alone, batch = len(batch) < 2, [self._queue.get()]
+            if not is_alone:
+                # Those whose last frames came together ask for the next ones within this time.
+                time.sleep(SECONDS_TO_GATHER)
             while not self._queue.empty():
                 batch.append(self._queue.get())
             self._is_busy = True

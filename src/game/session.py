@@ -15,7 +15,7 @@ from game.view import Ended, Playable, View
 
 SECONDS_UNTIL_THINKING = 0.5
 """A frame that takes longer than this is announced."""
-PATIENCE = 0.15
+PATIENCE = 0.05
 """Seconds that leaving waits for the frame that is being computed."""
 
 

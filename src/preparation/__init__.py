@@ -1,1 +1,1 @@
-"""Data sets made from recordings: the archives of the CS:GO data, and folders of videos."""
+"""Data sets made from recordings: the archives of the CS:GO data, folders of videos, and Minari data sets."""

@@ -118,15 +118,18 @@ def make_episode(frames: Tensor, act: Tensor, name: str) -> Episode:
     return Episode(frames, act, torch.zeros(len(frames)), flags, flags.clone(), {FILE_ID: name})
 
 
-def is_done(path: Path, recording: Path, shape: tuple[int, ...]) -> bool:
-    """Whether an episode file was made from the recording as it is now, with frames of that shape."""
-    if not path.is_file() or path.stat().st_mtime < recording.stat().st_mtime:
+def is_done(path: Path, name: str, modified: float, shape: tuple[int, ...]) -> bool:
+    """Whether an episode file was made from the recording `name` after its last change, with frames of that shape.
+
+    `modified`: the time of that change, in seconds since 1970.
+    """
+    if not path.is_file() or path.stat().st_mtime < modified:
         return False
     try:
         episode = Episode.load(path)
     except UserError:
         return False
-    return episode.info.get(FILE_ID) == recording.name and tuple(episode.obs.shape[1:]) == shape
+    return episode.info.get(FILE_ID) == name and tuple(episode.obs.shape[1:]) == shape
 
 
 def shrink(frames: Tensor, size: tuple[int, int]) -> Tensor:
@@ -162,8 +165,10 @@ def run_jobs(jobs: list[Callable[[], Any]], words: str, num_workers: int) -> dic
 def raise_mistakes(mistakes: dict[int, str]) -> None:
     """Raise UserError with the first of them, if there are any."""
     if mistakes:
-        more = f" {len(mistakes) - 1} more files have mistakes." if len(mistakes) > 1 else ""
-        raise UserError(f"{min(mistakes.items())[1]}{more} Fix this, and call it again: finished files are kept.")
+        _, first = min(mistakes.items())
+        others = sum(words != first for words in mistakes.values())
+        more = f" {others} more files have mistakes." if others else ""
+        raise UserError(f"{first}{more} Fix this, and call it again: finished files are kept.")
 
 
 def remove_parts(folder: Path) -> None:
@@ -204,7 +209,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _copy(path: Path, copy: Path, size: tuple[int, int]) -> None:
-    if is_done(copy, path, (3, *size)):
+    if is_done(copy, path.name, path.stat().st_mtime, (3, *size)):
         return
     act = read_actions(path)
     small = [shrink(read_frames(path, steps), size) for steps in _in_chunks(range(len(act)))]

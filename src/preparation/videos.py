@@ -129,7 +129,7 @@ def _to_hdf5(video: Path, path: Path, game: RecordedGameConfig, size: tuple[int,
 
 def _to_episode(video: Path, path: Path, game: RecordedGameConfig) -> None:
     act = read_table(video.with_suffix(".csv"), game.actions)
-    if _is_newer(path, video) and is_done(path, video, (3, *game.size)) and _equal(Episode.load(path).act, act):
+    if is_done(path, video.name, _modified(video), (3, *game.size)) and _equal(Episode.load(path).act, act):
         return
     with _naming_both(video, act):
         frames = [frame for frame, _ in zip(read_video(video, game.size), act, strict=True)]
@@ -140,7 +140,8 @@ def _is_recorded(path: Path, video: Path, size: tuple[int, int], act: Tensor) ->
     """Whether a complete HDF5 file was made from the video and its table as they are now."""
     try:
         return (
-            _is_newer(path, video)
+            path.is_file()
+            and path.stat().st_mtime >= _modified(video)
             and tuple(read_frames(path, [0]).shape[2:]) == size
             and _equal(read_actions(path), act)
         )
@@ -163,9 +164,9 @@ def _naming_both(video: Path, act: Tensor) -> Iterator[None]:
         raise UserError(f"{counts}: it needs one row for each frame.") from None
 
 
-def _is_newer(path: Path, video: Path) -> bool:
-    made_of = max(each.stat().st_mtime for each in (video, video.with_suffix(".csv")))
-    return path.is_file() and path.stat().st_mtime >= made_of
+def _modified(video: Path) -> float:
+    """When the video or its table was last changed."""
+    return max(each.stat().st_mtime for each in (video, video.with_suffix(".csv")))
 
 
 def _numbers(row: dict[str, str | None], columns: Sequence[str], path: Path, line: int) -> list[float]:

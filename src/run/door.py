@@ -21,7 +21,7 @@ def explain(work: Callable[[], int], when_interrupted: str) -> int:
         return work()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
-        return fail(f"error: {one_line(cause)}", 2)
+        return fail(f"error: {_without_search_path(one_line(cause))}", 2)
     except OSError as error:
         try:
             raise_if_disk_full(error, Path(error.filename or "a file"))
@@ -37,6 +37,11 @@ def explain(work: Callable[[], int], when_interrupted: str) -> int:
     except KeyboardInterrupt as interrupt:
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
         return fail(when_interrupted, 128 + number)
+
+
+def _without_search_path(message: str) -> str:
+    """Hydra adds all places that it looked in; the choices that it names before that are enough."""
+    return message.partition(" Config search path:")[0]
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -26,6 +26,16 @@ class RunFolder:
         """Everything needed to resume."""
         return self.path / "checkpoints" / "state.pt"
 
+    def columns(self, num_steps: int, num_updates: int) -> Path:
+        """What an algorithm added to the replay, when it had that many steps and updates."""
+        return self.state.with_name(f"columns_{num_steps}_{num_updates}.pt")
+
+    def remove_columns(self, kept: str | None) -> None:
+        """Remove the columns of all checkpoints except those in the file of this name."""
+        for path in self.state.parent.glob("columns_*.pt"):
+            if path.name != kept:
+                path.unlink()
+
     @property
     def best_agent(self) -> Path:
         return self.path / "checkpoints" / "best.pt"
@@ -112,4 +122,4 @@ def resume_command(folder: RunFolder) -> str:
 
 
 # The temporary names of `files.write_atomically` and `run.media.write_video`.
-_PART = re.compile(r"\..+\.\d+\.part|\..+\.part\.(mp4|gif)")
+_PART = re.compile(r"\..+\.\d+\.part|\..+\.part\.(mp4|gif|png)")

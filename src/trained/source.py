@@ -64,7 +64,7 @@ def find_run(named: Path | None, needs_weights: bool) -> Path:
     for folder in (here, *here.parents, PROJECT):
         if is_run(folder):
             return folder
-    roots = [root / "outputs" for root in dict.fromkeys((here, PROJECT))]
+    roots = _roots()
     runs = [folder for root in roots for folder in _runs_below(root)]
     if not runs:
         raise UserError(
@@ -75,6 +75,13 @@ def find_run(named: Path | None, needs_weights: bool) -> Path:
     newest = max(playable or runs, key=lambda run: _description(run).stat().st_mtime)
     print(f"Newest run: {newest}")
     return newest
+
+
+def list_runs() -> dict[str, Path]:
+    """The runs in `outputs/` that have weights, newest first, by the names of their folders there."""
+    runs = {run: root for root in _roots() for run in _runs_below(root) if newest_weights(RunFolder(run)) is not None}
+    newest_first = sorted(runs, key=lambda run: _description(run).stat().st_mtime, reverse=True)
+    return {str(run.relative_to(runs[run])): run for run in newest_first}
 
 
 def is_run(folder: Path) -> bool:
@@ -205,6 +212,10 @@ def _with_target(node: DictConfig) -> dict[str, Any]:
     known = {field.name for field in fields(AtariConfig)}
     entries = {name: value for name, value in content.items() if name in known and value is not None}
     return {"_target_": "envs.AtariConfig", **entries}
+
+
+def _roots() -> list[Path]:
+    return [root / "outputs" for root in dict.fromkeys((Path.cwd(), PROJECT))]
 
 
 def _description(folder: Path) -> Path:

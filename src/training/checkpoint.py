@@ -4,10 +4,13 @@ The last checkpoint refers to test episodes, and its best return to `best.pt`. W
 them, and takes their place when a checkpoint that includes it is on disk.
 """
 
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from algorithms.base import Algorithm
+from torch import Tensor
+
+from algorithms.base import Algorithm, Rebuilder
 from data import Dataset
 from errors import UserError
 from files import load_tensors, save_tensors
@@ -38,6 +41,7 @@ class Saved:
         Raises NotFinite, without writing anything, if a loss, gradients or weights are not finite.
         """
         states_of_ranks = self.ranks.gather(self._state_of_rank())
+        columns = self.ranks.gather(self.data.train.state_dict())
         if self.ranks.is_first:
             components = self.algorithm.components.items()
             for _, component in components:
@@ -56,10 +60,12 @@ class Saved:
                     "test": self.data.test.dataset.state_dict(),
                 },
                 "ranks": states_of_ranks,
+                "columns": self._save_columns(columns),
                 "generation": self.data.test.dataset.generation,
                 "log_position": log.position,
             }
             save_tensors(state, self.folder.state)
+            self.folder.remove_columns(kept=state["columns"])
             if self.data.is_own:
                 self.data.test.dataset.settle()
             settle_best_agent(self.folder, self.progress)
@@ -70,8 +76,8 @@ class Saved:
         """Restore the last checkpoint, if there is one; returns the position of the log.
 
         Data that the run stored after it is removed. If the number of ranks has changed, the ranks' own states are not
-        restored: rollouts, random generators and added replay columns start again. Raises UserError if the checkpoint
-        does not fit the settings.
+        restored: rollouts and random generators start again. Raises UserError if the checkpoint does not fit the
+        settings.
         """
         if self.ranks.is_first:
             self.folder.remove_parts()
@@ -80,6 +86,7 @@ class Saved:
                 self.data.train.clear()
                 self.data.test.clear()
             if self.ranks.is_first:
+                self.folder.remove_columns(kept=None)
                 settle_best_agent(self.folder, self.progress)
             return 0
         state = read_state(self.folder)
@@ -90,6 +97,8 @@ class Saved:
             )
         try:
             self._load(state)
+            if self.ranks.is_first:
+                self.folder.remove_columns(kept=state.get("columns"))
             return int(state["log_position"])
         except (OSError, UserError):
             raise
@@ -107,9 +116,9 @@ class Saved:
             component.load_state_dict(state["components"][name])
         if self.data.is_own:
             self._load_data(state)
+        self._load_columns(state.get("columns"))
         if len(state["ranks"]) == self.ranks.world_size:
             own = state["ranks"][self.ranks.rank]
-            self.data.train.load_state_dict(own["replay"])
             self.algorithm.load_state_of_rank(own["algorithm"])
             restore_random_state(own["random"], self.ranks.device)
 
@@ -128,8 +137,40 @@ class Saved:
         return {
             "random": random_state(self.ranks.device),
             "algorithm": self.algorithm.state_of_rank(),
-            "replay": self.data.train.state_dict(),
         }
+
+    def _save_columns(self, columns: list[dict[str, Tensor]]) -> str | None:
+        """Write the replay columns of all ranks; returns the name of their file, or None if there are none.
+
+        The columns follow from the numbers of steps and updates: a file of this name holds these very columns.
+        """
+        if not columns[0]:
+            return None
+        num_updates = sum(each.num_updates for each in self.algorithm.components.values())
+        path = self.folder.columns(self.data.train.dataset.num_steps, num_updates)
+        if not path.exists():
+            save_tensors(columns, path)
+        return path.name
+
+    def _load_columns(self, name: str | None) -> None:
+        """Restore the replay columns. If they are lost, or of another number of ranks, they are made again."""
+        if name is None:
+            return
+        path = self.folder.state.with_name(name)
+        try:
+            columns = load_tensors(path)
+            lost = None if len(columns) == self.ranks.world_size else f"{path} is of {len(columns)} processes."
+        except UserError as error:
+            lost = str(error)
+        if lost is None:
+            self.data.train.load_state_dict(columns[self.ranks.rank])
+        elif not isinstance(self.algorithm, Rebuilder):
+            raise UserError(f"{lost} The replay columns that it held cannot be made again.")
+        else:
+            if self.ranks.is_first:
+                path.unlink(missing_ok=True)
+                print(f"warning: {lost} It is computed again: the run will not be exactly the same.", file=sys.stderr)
+            self.algorithm.rebuild_columns()
 
 
 def read_state(folder: RunFolder) -> dict[str, Any]:
@@ -171,6 +212,7 @@ def settle_best_agent(folder: RunFolder, progress: Progress) -> None:
 def settle_finished(folder: RunFolder, state: dict[str, Any]) -> None:
     """Do what remained to be done if a run was killed just after its last checkpoint."""
     settle_best_agent(folder, Progress(**state["progress"]))
+    folder.remove_columns(kept=state.get("columns"))
     test = Dataset(folder.dataset("test"))
     test.load_state_dict(state["datasets"]["test"])
     test.generation = state.get("generation", 0)

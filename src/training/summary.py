@@ -1,6 +1,8 @@
 """The summary of a finished run, read from its files."""
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 from run.folder import RunFolder, resume_command
 from run.log import read_metrics
@@ -35,16 +37,25 @@ def summarize(folder: RunFolder, shown: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def next_commands(folder: RunFolder) -> str:
-    """Suggestions for commands after this run."""
+def next_commands(folder: RunFolder, has_game: bool) -> str:
+    """Commands for what was trained; `has_game`: there is a real game in which its policy can be evaluated."""
+    run = shown(folder.path)
+    evaluate = f"  python src/evaluate.py {run}" if has_game else f"  python src/evaluate.py {run} --world"
     return "\n".join(
         (
             "Next:",
-            f"  tensorboard --logdir {folder.tensorboard}",
-            "  python src/main.py env.train.id=PongNoFrameskip-v4 +experiment=quickstart",
-            "  python src/main.py env.train.id=BreakoutNoFrameskip-v4 common.device=cuda:0",
+            f"  python src/play.py --run {run}        (with --web: in a browser)",
+            evaluate,
+            f"  python src/play.py --run {run} --video film.mp4",
+            f"  tensorboard --logdir {shown(folder.tensorboard)}",
         )
     )
+
+
+def shown(path: Path) -> str:
+    """A path as it can be typed in the current folder."""
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) and path != here else path))
 
 
 def how_to_resume(folder: RunFolder) -> str:

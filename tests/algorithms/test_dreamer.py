@@ -23,6 +23,7 @@ from algorithms.dreamer import DEFINITION
 from algorithms.dreamer.algorithm import Dreamer
 from algorithms.dreamer.config import DreamerConfig
 from algorithms.dreamer.policy import DreamerPolicy
+from component import Component
 from conftest import PROJECT
 from data import Actions, Batch, Dataset, Episode, Replay, Segments, Spaces
 from envs import GymConfig, RealEnv, make_env
@@ -246,15 +247,57 @@ def test_random_actions_are_remembered() -> None:
 
 def test_a_stored_episode_has_no_states(finished: Path) -> None:
     assert all(each.extra == {} for each in Dataset.open(finished / "dataset" / "train").episodes())
-    state = load_tensors(finished / "checkpoints" / "state.pt")["ranks"][0]
-    assert {name: values.shape for name, values in state["replay"].items()} == {"deter": (110, 16), "index": (110, 4)}
+    (columns,) = stored_columns(finished)
+    assert {name: values.shape for name, values in columns.items()} == {"deter": (110, 16), "index": (110, 4)}
+
+
+def stored_columns(folder: Path) -> list[dict[str, Tensor]]:
+    """Of each rank; there is one file, that of the last checkpoint."""
+    (path,) = (folder / "checkpoints").glob("columns_*.pt")
+    assert path.name == load_tensors(folder / "checkpoints" / "state.pt")["columns"]
+    return load_tensors(path)
+
+
+def test_lost_states_are_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Along all episodes with the weights of the checkpoint, which the recurrent part alone can confirm."""
+    interrupted = make_trainer(tmp_path / "run", "training.precision=fp32", game=runs.CHASE, small=SMALL)
+    component = interrupted.algorithm.components["dreamer"]
+    stop_at(component, 5)
+    with pytest.raises(Interrupted):
+        interrupted.run()
+    folder = interrupted.folder
+    (path,) = folder.state.parent.glob("columns_*.pt")
+    before = load_tensors(path)[0]
+    path.unlink()
+    trainer = again(folder)
+    assert f"warning: There is no file {path}. It is computed again" in capsys.readouterr().err
+    replay, agent, place = trainer.data.train.replay, trainer.algorithm.agent, 0
+    after = replay.state_dict()
+    assert {name: value.shape for name, value in after.items()} == {name: value.shape for name, value in before.items()}
+    for episode in trainer.data.train.dataset.episodes():
+        state = agent.rssm.initial(1)
+        for step in range(len(episode)):
+            is_first = torch.tensor([step == 0])
+            act = agent.rssm.embed_action(episode.act[max(0, step - 1)][None], is_first)
+            deter = agent.rssm.advance(state.reset(is_first), act)
+            torch.testing.assert_close(deter[0], after["deter"][place].float(), atol=1e-5, rtol=0)
+            state, place = State(deter, agent.rssm.one_hot(after["index"][place][None])), place + 1
+    trainer.run()
 
 
 @pytest.mark.parametrize("count", [1, 16])
 def test_an_interrupted_run_resumes_exactly(finished: Path, tmp_path: Path, count: int) -> None:
     """Stopped after that many updates; at the first, and in the first and second epoch."""
     trainer = make_trainer(tmp_path / "run", game=runs.CHASE, small=SMALL)
-    component = trainer.algorithm.components["dreamer"]
+    stop_at(trainer.algorithm.components["dreamer"], count)
+    with pytest.raises(Interrupted):
+        trainer.run()
+    again(trainer.folder).run()
+    assert runs.content(trainer.folder.path) == runs.content(finished)
+
+
+def stop_at(component: Component, count: int) -> None:
+    """Let this process get SIGTERM after that many updates."""
     update = component.update
 
     def update_and_stop() -> None:
@@ -263,10 +306,6 @@ def test_an_interrupted_run_resumes_exactly(finished: Path, tmp_path: Path, coun
             signal.raise_signal(signal.SIGTERM)
 
     component.update = update_and_stop
-    with pytest.raises(Interrupted):
-        trainer.run()
-    again(trainer.folder).run()
-    assert runs.content(trainer.folder.path) == runs.content(finished)
 
 
 def again(folder: RunFolder) -> Trainer:

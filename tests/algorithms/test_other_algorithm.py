@@ -79,7 +79,7 @@ def test_it_learns(left_alone: Path) -> None:
 
 def test_its_column_and_its_average_are_part_of_the_state(left_alone: Path) -> None:
     state = load_tensors(left_alone / "checkpoints" / "state.pt")
-    visits = state["ranks"][0]["replay"]["visits"]
+    visits = load_tensors(left_alone / "checkpoints" / state["columns"])[0]["visits"]
     assert visits.shape == (3000,)
     assert visits.sum() > 3000
     slow, fast = (state["agent"][f"{name}.linear.weight"] for name in ("average", "policy"))

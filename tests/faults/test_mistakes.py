@@ -88,6 +88,16 @@ def test_bad_settings(tmp_path: Path, call: Callable[..., str], override: str, w
     assert words in call(tmp_path / "run", override)
 
 
+def test_unknown_choices_are_named_without_the_places_that_were_searched(
+    tmp_path: Path, call: Callable[..., str]
+) -> None:
+    line = call(tmp_path / "run", "world_model_env=nope")
+    for words in ("world_model_env/nope", "fast", "higher_quality"):
+        assert words in line
+    assert "earch path" not in line
+    assert "provider=" not in line
+
+
 @pytest.mark.parametrize("env_id", [":x", "x:", ".x:y", "", "a/b/c"])
 def test_bad_environment_ids(tmp_path: Path, call: Callable[..., str], env_id: str) -> None:
     assert "env.train.id=" in call(tmp_path / "run", game=["env=gym", f"env.train.id='{env_id}'", "env.train.size=16"])

@@ -1,8 +1,11 @@
 """Recorders that store in the same data set at the same time."""
 
+import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import torch
 
 from data import Dataset
@@ -31,3 +34,42 @@ def test_a_recorder_adds_to_what_another_one_has_stored_since(tmp_path: Path) ->
     record(tmp_path, 2, 2)
     first.add("test_H", torch.zeros(3, 4, 4, dtype=torch.uint8), 1, (0.0, True, False), torch.zeros(3, 4, 4).byte())
     assert Dataset.open(tmp_path / "rec_test_H").lengths == [2, 2, 2, 1]
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
+    """Folders below which nothing can be written, as if their disk were full."""
+    full, replace = [tmp_path / "run"], os.replace
+
+    def fill(source: Path, target: Path) -> None:
+        if any(Path(target).is_relative_to(folder) for folder in full):
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", fill)
+    return full
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, full_disk: list[Path]) -> None:
+    recorder = record(tmp_path / "run", 7, 3)
+    (status,) = recorder.status
+    assert status.startswith("not saved, 3 episodes kept in memory (s: try again): The disk is full (No space left")
+    full_disk.clear()
+    recorder.store()
+    assert recorder.status == ("recording", "saved")
+    assert Dataset.open(tmp_path / "run" / "rec_test_H").lengths == [2, 2, 2]
+
+
+def test_what_finds_no_room_in_the_end_goes_elsewhere(
+    tmp_path: Path, full_disk: list[Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    recorder = record(tmp_path / "run", 7, 2)
+    recorder.close()
+    warning = capfd.readouterr().err.strip()
+    elsewhere = Path(warning.split("The last recordings are in ")[1].removesuffix("."))
+    assert Dataset.open(elsewhere / "rec_test_H").lengths == [2, 2]
+    # A frame that is computed after the player left is not recorded.
+    recorder.add("test_H", torch.zeros(3, 4, 4).byte(), 1, (0.0, True, False), torch.zeros(3, 4, 4).byte())
+    assert Dataset.open(elsewhere / "rec_test_H").lengths == [2, 2]
+    assert "\n" not in warning

@@ -211,6 +211,25 @@ def test_what_a_closed_page_recorded_is_kept(shared_run: RunFolder, tmp_path: Pa
         assert Dataset.open(path).num_steps >= steps
 
 
+def test_another_run_can_be_chosen(stage) -> None:
+    runs = {"first": stage.player, "second": stage.player, "broken": lambda number: open_datasets([])}
+    with serving(stage.player, runs=runs) as url, visit(url) as socket:
+        hello = json.loads(socket.recv(60))
+        assert (hello["run"], hello["runs"]) == ("first", ["first", "second", "broken"])
+        look(socket)
+        say(socket, 1, do="set", name="run", value="second")
+        for _ in range(200):
+            content = socket.recv(60)
+            if isinstance(content, str):
+                break
+            say(socket, 0, do="seen", number=1)
+        assert json.loads(content)["run"] == "second"
+        assert look(socket)["shown"]["is_player"]
+        for name, words in (("broken", "There is no data set"), ("../../etc", "There is no run ../../etc.")):
+            say(socket, 2, do="set", name="run", value=name)
+            assert look_until(socket, lambda view, words=words: words in view["message"])
+
+
 def test_browsing_data(shared_run: RunFolder) -> None:
     datasets = open_datasets([shared_run.dataset("test"), shared_run.dataset("train")])
     with serving(lambda number: DatasetEnv(datasets, ())) as url:

@@ -20,10 +20,15 @@ SECONDS = 60
 
 
 @contextlib.contextmanager
-def serving(open_player: Callable[[int], Playable], num_players: int = 1, fps: float = FPS) -> Iterator[str]:
+def serving(
+    open_player: Callable[[int], Playable],
+    num_players: int = 1,
+    fps: float = FPS,
+    runs: dict[str, Callable[[int], Playable]] | None = None,
+) -> Iterator[str]:
     """The URL of a running server."""
     engine = Engine()
-    server = WebServer(Hall(open_player, engine, fps, num_players), "127.0.0.1", 0, "A game")
+    server = WebServer(Hall(open_player, engine, fps, num_players, runs), "127.0.0.1", 0, "A game")
     server.start()
     try:
         yield server.url

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from algorithms.diamond import DEFINITION
 from run.folder import RunFolder
-from training.summary import summarize
+from training.summary import next_commands, summarize
 
 
 def test_before_and_after_need_two_evaluations(tmp_path: Path) -> None:
@@ -16,3 +18,18 @@ def test_before_and_after_need_two_evaluations(tmp_path: Path) -> None:
     folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "Denoiser test loss: 2.0000 before, 0.5000 after" in summarize(folder, DEFINITION.summary)
     assert "Video" not in summarize(folder, DEFINITION.summary)
+
+
+@pytest.mark.parametrize(("has_game", "how"), [(True, ""), (False, " --world")])
+def test_the_next_commands_are_for_what_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_game: bool, how: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = next_commands(RunFolder(tmp_path / "my run"), has_game).splitlines()
+    assert lines == [
+        "Next:",
+        "  python src/play.py --run 'my run'        (with --web: in a browser)",
+        f"  python src/evaluate.py 'my run'{how}",
+        "  python src/play.py --run 'my run' --video film.mp4",
+        "  tensorboard --logdir 'my run/tensorboard'",
+    ]

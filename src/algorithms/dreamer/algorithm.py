@@ -10,6 +10,7 @@ from algorithms.base import Interleave, Phase, Surroundings
 from algorithms.dreamer.agent import DreamerAgent
 from algorithms.dreamer.config import DreamerConfig
 from algorithms.dreamer.policy import DreamerPolicy
+from algorithms.dreamer.rebuilding import rebuild
 from algorithms.dreamer.rows import DETER, INDEX, DrawnRows, Windows
 from algorithms.dreamer.world import DreamerWorld
 from component import Component, share_of_batch
@@ -65,6 +66,9 @@ class Dreamer:
 
     def load_state_of_rank(self, state: dict[str, Any]) -> None:
         self._windows.load_state_dict(state)
+
+    def rebuild_columns(self) -> None:
+        rebuild(self._around.experience.replay, self.agent, self._around.device)
 
     def _learn(self) -> None:
         around, section, networks = self._around, self._section, self.agent.rssm.config

@@ -56,7 +56,14 @@ class SetRate:
     fps: int
 
 
-Message = Event | Seen | SetRate
+@dataclass(frozen=True)
+class SetRun:
+    """Another run, by its name in the list of runs."""
+
+    name: str
+
+
+Message = Event | Seen | SetRate | SetRun
 
 
 def read_message(text: str | bytes) -> tuple[Message, int]:
@@ -90,6 +97,8 @@ def _message(content: dict[str, Any]) -> Message:
             return GoTo(_whole(episode), _whole(step))
         case {"do": "set", "name": "fps", "value": value} if 1 <= _whole(value) <= 60:
             return SetRate(_whole(value))
+        case {"do": "set", "name": "run", "value": str(value)}:
+            return SetRun(value)
         case {"do": "set", "name": str(name), "value": str(value)} if name in WORDS:
             return WORDS[name](value)
         case {"do": "set", "name": str(name), "value": value} if name in NUMBERS:

@@ -1,10 +1,9 @@
 """The players, each with a session of its own, and who watches them."""
 
-import math
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from errors import UserError
@@ -34,13 +33,15 @@ class Sight:
 class Player:
     """A session that plays by itself, in a thread that paces it; others wait for what is to be seen."""
 
-    def __init__(self, number: int, playable: Playable, engine: Engine, fps: float) -> None:
+    def __init__(self, number: int, playable: Playable, engine: Engine, fps: float, run: str = "") -> None:
         self.number = number
+        self.run = run
         self.playable = playable
         self._session = Session(playable, engine, fps, tell=lambda line: print(f"Player {number}: {line}", flush=True))
         self._news = threading.Condition()
         self._sight: Sight | None = None
         self._is_over = False
+        self._message, self._until = "", 0.0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._play, name=f"player {number}", daemon=True)
         self._thread.start()
@@ -55,6 +56,10 @@ class Player:
 
     def set_rate(self, fps: int) -> None:
         self._session.fps = fps
+
+    def say(self, message: str) -> None:
+        """Show a message for a moment."""
+        self._message, self._until = message, time.monotonic() + SECONDS_OF_MESSAGE
 
     def wait(self, version: int, seconds: float) -> Sight | None:
         """What is to be seen, if it is newer than that version within this time."""
@@ -75,7 +80,7 @@ class Player:
         return self._sight is not None and self._sight.version > version
 
     def _play(self) -> None:
-        message, until, view = "", 0.0, None
+        view = None
         while not self._is_over:
             with self._lock:
                 self._session.begin()
@@ -86,18 +91,17 @@ class Player:
             try:
                 view = self._session.collect() or view
             except UserError as error:
-                message, until = str(error), time.monotonic() + SECONDS_OF_MESSAGE
+                self.say(str(error))
             # The other players go on; this one sees what happened, and the terminal has the details.
             except Exception:
                 traceback.print_exc()
-                message, until = "Something went wrong: the terminal of the server has the details.", math.inf
+                self.say("Something went wrong: the terminal of the server has the details.")
                 self._is_over = True
-            message = message if time.monotonic() < until else ""
             if view is not None and (not self._session.is_waiting or self._session.is_thinking):
-                self._publish(view, message)
+                self._publish(view)
 
-    def _publish(self, view: View, message: str) -> None:
-        session = self._session
+    def _publish(self, view: View) -> None:
+        session, message = self._session, self._message if time.monotonic() < self._until else ""
         with self._news:
             version = 1 if self._sight is None else self._sight.version + 1
             self._sight = Sight(version, view, session.rate, session.fps, session.banner, message, session.is_thinking)
@@ -107,8 +111,16 @@ class Player:
 class Hall:
     """Gives visitors seats, as long as there are any; the others watch the first player."""
 
-    def __init__(self, open_player: Callable[[int], Playable], engine: Engine, fps: float, num_seats: int) -> None:
-        """`open_player(number)` makes what a new player plays."""
+    def __init__(
+        self,
+        open_player: Callable[[int], Playable],
+        engine: Engine,
+        fps: float,
+        num_seats: int,
+        runs: Mapping[str, Callable[[int], Playable]] | None = None,
+    ) -> None:
+        """`open_player(number)` makes what a new player plays; `runs` are other openers, by names to choose from."""
+        self.runs = dict(runs or {})
         self._open_player = open_player
         self._engine = engine
         self._fps = fps
@@ -122,12 +134,25 @@ class Hall:
         with self._lock:
             if len(self._players) >= self._num_seats:
                 return None
-            number, self._count = self._count, self._count + 1
-            # Opening a world runs its networks.
-            playable = self._engine.call(lambda: self._open_player(number)).result()
-            player = Player(number + 1, playable, self._engine, self._fps)
-            self._players.append(player)
-            return player
+            self._players.append(self._open(self._open_player, next(iter(self.runs), "")))
+            return self._players[-1]
+
+    def move(self, player: Player, run: str) -> Player:
+        """Let a player play another run, in the same seat; raises UserError if that cannot be opened."""
+        if run not in self.runs:
+            raise UserError(f"There is no run {run}.")
+        with self._lock:
+            new = self._open(self.runs[run], run)
+            if player in self._players:
+                self._players[self._players.index(player)] = new
+        player.close()
+        return new
+
+    def _open(self, open_player: Callable[[int], Playable], run: str) -> Player:
+        number, self._count = self._count, self._count + 1
+        # Opening a world runs its networks.
+        playable = self._engine.call(lambda: open_player(number)).result()
+        return Player(number + 1, playable, self._engine, self._fps, run)
 
     def first(self) -> Player | None:
         """Whom to watch."""

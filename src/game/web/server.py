@@ -18,7 +18,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 from errors import UserError
 from game.web.guard import Guard, is_local
-from game.web.messages import LARGEST_MESSAGE, Malformed, Seen, SetRate, Shown, read_message, write_view
+from game.web.messages import LARGEST_MESSAGE, Malformed, Seen, SetRate, SetRun, Shown, read_message, write_view
 from game.web.players import Hall, Player
 from game.web.stored import film_of_episode
 
@@ -148,8 +148,13 @@ class Visitor:
                 self._seen.set()
             case SetRate(fps) if self._player is not None:
                 self._player.set_rate(fps)
-            case SetRate():
-                pass
+            case SetRun(name) if self._player is not None:
+                try:
+                    self._player = self._hall.move(self._player, name)
+                except UserError as error:
+                    self._player.say(str(error))
+            case SetRate() | SetRun():
+                """A watcher changes nothing."""
             case event if self._player is not None:
                 self._player.take(event, sequence)
 
@@ -184,7 +189,8 @@ class Visitor:
 
     def _greet(self, player: Player) -> None:
         playable = player.playable
-        hello = {**self._hello, "help": playable.help, "game_keys": sorted(playable.game_keys)}
+        keys = {"help": playable.help, "game_keys": sorted(playable.game_keys)}
+        hello = {**self._hello, **keys, "run": player.run, "runs": list(self._hall.runs)}
         self._connection.send(json.dumps(hello))
 
 

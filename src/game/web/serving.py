@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from game.engine import Engine
 from game.view import Playable
@@ -25,11 +25,12 @@ def serve_until_stopped(
     num_players: int,
     is_smooth: bool,
     interrupts: Interrupts,
+    runs: Mapping[str, Callable[[int], Playable]] | None = None,
 ) -> None:
-    """Print the URL and serve until a signal comes; what was recorded is stored then."""
+    """Print the URL and serve until a signal comes; what was recorded is stored then. `runs` as in `Hall`."""
     host, port = address
     engine = Engine()
-    hall = Hall(open_player, engine, fps, num_players)
+    hall = Hall(open_player, engine, fps, num_players, runs)
     server = WebServer(hall, host, port, title, is_smooth)
     if not is_local(host):
         print(WARNING.format(host=host), file=sys.stderr)

@@ -1,6 +1,8 @@
 """What the actor and the critic learn from: imagined states, and the losses on them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +23,48 @@ class Trajectories:
     act: Tensor
 
 
+ImagineStep = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+
+
 @torch.no_grad()
-def imagine(rssm: Rssm, actor: nn.Module, start: State, horizon: int, gumbel: Gumbel = draw_gumbel) -> Trajectories:
-    """Let the actor act for `horizon` steps from n states; an action is sampled at the last state, too."""
-    state, features, acts = start, [], []
-    for step in range(horizon + 1):
-        features.append(state.features)
-        acts.append(sample_index(actor(features[-1]).log_softmax(dim=-1), gumbel))
-        if step < horizon:
-            state = rssm.imagine_step(state, acts[-1], gumbel)
+def imagine(
+    rssm: Rssm,
+    actor: nn.Module,
+    start: State,
+    horizon: int,
+    gumbel: Gumbel = draw_gumbel,
+    step: ImagineStep | None = None,
+) -> Trajectories:
+    """Let the actor act for `horizon` steps from n states; an action is sampled at the last state, too.
+
+    `step`: `imagine_step` of the two networks, possibly compiled. Nothing in this loop waits for the device.
+    """
+    step = step or partial(imagine_step, rssm, actor)
+    deter, stoch, features = start.deter, start.stoch, [start.features]
+    shape, device = torch.Size((len(deter), rssm.num_actions)), deter.device
+    acts = [_act(actor, features[0], gumbel(shape, device))]
+    for _ in range(horizon):
+        noise, act_noise = gumbel(stoch.shape, device), gumbel(shape, device)
+        deter, stoch, seen, act = step(deter, stoch, acts[-1], noise, act_noise)
+        features.append(seen)
+        acts.append(act)
     return Trajectories(torch.stack(features, dim=1), torch.stack(acts, dim=1))
+
+
+def imagine_step(
+    rssm: Rssm, actor: nn.Module, deter: Tensor, stoch: Tensor, act: Tensor, noise: Tensor, act_noise: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The next states of n (`deter`, `stoch`) under actions, their features, and the actions sampled at them.
+
+    `noise` (n, variables, classes) and `act_noise` (n, num_actions) are the Gumbel noise of the samples.
+    """
+    state = rssm.imagine_with(State(deter, stoch), act, noise)
+    features = state.features
+    return state.deter, state.stoch, features, _act(actor, features, act_noise)
+
+
+def _act(actor: nn.Module, features: Tensor, noise: Tensor) -> Tensor:
+    return sample_index(actor(features).log_softmax(dim=-1), noise)
 
 
 @dataclass(frozen=True)

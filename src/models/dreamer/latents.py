@@ -20,9 +20,9 @@ def mixed_log_probs(logits: Tensor, unimix: float) -> Tensor:
     return ((1 - unimix) * probs + unimix / logits.size(-1)).log()
 
 
-def sample_index(log_probs: Tensor, gumbel: Gumbel) -> Tensor:
-    """Sample classes, int64 (…), by the Gumbel-max trick."""
-    return (log_probs + gumbel(log_probs.shape, log_probs.device)).argmax(dim=-1)
+def sample_index(log_probs: Tensor, noise: Tensor) -> Tensor:
+    """Sample classes, int64 (…), by the Gumbel-max trick, with Gumbel noise (…, classes)."""
+    return (log_probs + noise).argmax(dim=-1)
 
 
 def straight_through(log_probs: Tensor, index: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,12 @@ from models.dreamer.behaviour import (
     behaviour_losses,
     continue_loss,
     imagine,
+    imagine_step,
     replay_value_loss,
 )
 from models.dreamer.config import LossConfig
 from models.dreamer.latents import Gumbel, draw_gumbel, entropy, kl_divergence, kl_losses
+from models.dreamer.part import Part
 from models.dreamer.returns import ReturnRange
 from models.dreamer.rssm import Observed, State
 from models.dreamer.two_hot import TwoHot
@@ -56,6 +59,15 @@ class Learner(nn.Module):
         self.config = config
         self.two_hot = TwoHot(num_bins)
         self.gumbel = gumbel
+        rssm = self.networks["rssm"]
+        self.encode, self.decode = Part(self.networks["encoder"].forward), Part(self.networks["decoder"].forward)
+        self.observe_step = Part(rssm.observe_step)
+        self.imagine_step = Part(partial(imagine_step, rssm, self.networks["actor"]))
+
+    @property
+    def networks_to_compile(self) -> list[nn.Module]:
+        """The encoder and the decoder on all rows, a step of following rows, and a step of imagination."""
+        return [self.encode, self.decode, self.observe_step, self.imagine_step]
 
     def forward(self, rows: Rows) -> tuple[Tensor, Metrics, Tensor, Tensor]:
         """The loss, metrics, and the states of the rows after the first: `deter` (b, t, deter), `index` (b, t, …)."""
@@ -75,14 +87,14 @@ class Learner(nn.Module):
         """Follow the rows after the first, from its stored state."""
         rssm = self.networks["rssm"]
         start = State(rows.deter, rssm.one_hot(rows.index))
-        tokens = self.networks["encoder"](rows.obs[:, 1:])
-        return rssm.observe(start, tokens, rows.act[:, :-1], rows.is_first[:, 1:], self.gumbel)
+        tokens = self.encode(rows.obs[:, 1:])
+        return rssm.observe(start, tokens, rows.act[:, :-1], rows.is_first[:, 1:], self.gumbel, self.observe_step)
 
     def world_losses(self, rows: Rows, observed: Observed) -> dict[str, Tensor]:
         """The losses (b, t) of each row of the world model."""
         state, config = observed.state, self.config
         features = state.features
-        images = self.networks["decoder"](state.deter, state.stoch)
+        images = self.decode(state.deter, state.stoch)
         dynamics, representation = kl_losses(observed.posterior, observed.prior, config.free_nats)
         continue_logits = self.networks["continue"](features).squeeze(-1)
         return {
@@ -98,7 +110,8 @@ class Learner(nn.Module):
         networks, config, two_hot = self.networks, self.config, self.two_hot
         state, (b, t) = observed.state.detach(), observed.index.shape[:2]
         start = State(state.deter.flatten(0, 1), state.stoch.flatten(0, 1))
-        imagined = imagine(networks["rssm"], networks["actor"], start, config.horizon, self.gumbel)
+        rssm, actor = networks["rssm"], networks["actor"]
+        imagined = imagine(rssm, actor, start, config.horizon, self.gumbel, self.imagine_step)
         features = imagined.features
         with torch.no_grad():
             rew = two_hot.mean(networks["reward"](features))

@@ -1,5 +1,6 @@
 """The recurrent state space model: how the state follows from actions, and what images tell about it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,8 @@ from torch.nn import functional as F
 from models.dreamer.config import NetworkConfig
 from models.dreamer.latents import Gumbel, draw_gumbel, mixed_log_probs, sample_index, straight_through
 from models.dreamer.layers import BlockLinear, RMSNorm, linear
+
+ObserveStep = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -107,31 +110,50 @@ class Rssm(nn.Module):
         return self._as_latent(self.prior_logits(x))
 
     def observe(
-        self, state: State, tokens: Tensor, act: Tensor, is_first: Tensor, gumbel: Gumbel = draw_gumbel
+        self,
+        state: State,
+        tokens: Tensor,
+        act: Tensor,
+        is_first: Tensor,
+        gumbel: Gumbel = draw_gumbel,
+        step: ObserveStep | None = None,
     ) -> Observed:
         """Follow t frames from a state (b, …). `act` int64 (b, t) are the actions before each frame.
 
         `tokens` (b, t, num_tokens). Where `is_first` bool (b, t) is set, the state and action before are forgotten.
+        `step`: `observe_step`, possibly compiled.
         """
+        step = step or self.observe_step
         acts, read = self.embed_action(act, is_first), self._read(tokens)
-        deters, stochs, indices, posteriors = [], [], [], []
-        for step in range(act.size(1)):
-            state = state.reset(is_first[:, step])
-            deter = self.advance(state, acts[:, step])
-            posterior = mixed_log_probs(self._posterior_logits(deter, read[:, step]), self.config.unimix)
-            index = sample_index(posterior.detach(), gumbel)
-            state = State(deter, straight_through(posterior, index))
-            for kept, value in ((deters, deter), (stochs, state.stoch), (indices, index), (posteriors, posterior)):
-                kept.append(value)
-        deter = torch.stack(deters, dim=1)
-        prior = mixed_log_probs(self.prior(deter), self.config.unimix)
-        states = State(deter, torch.stack(stochs, dim=1))
-        return Observed(states, torch.stack(indices, dim=1), torch.stack(posteriors, dim=1), prior)
+        deter, stoch, rows = state.deter, state.stoch, []
+        for index in range(act.size(1)):
+            noise = gumbel(stoch.shape, stoch.device)
+            rows.append(step(deter, stoch, acts[:, index], is_first[:, index], read[:, index], noise))
+            deter, stoch, *_ = rows[-1]
+        deters, stochs, indices, posteriors = [torch.stack(column, dim=1) for column in zip(*rows, strict=True)]
+        prior = mixed_log_probs(self.prior(deters), self.config.unimix)
+        return Observed(State(deters, stochs), indices, posteriors, prior)
+
+    def observe_step(
+        self, deter: Tensor, stoch: Tensor, act: Tensor, is_first: Tensor, read: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Follow one frame, with the features of the action before it, and the frame's share in the posterior (b, …).
+
+        Returns the state (`deter`, `stoch`), the sampled classes, and the log-probabilities of the posterior.
+        """
+        deter = self.advance(State(deter, stoch).reset(is_first), act)
+        posterior = mixed_log_probs(self._posterior_logits(deter, read), self.config.unimix)
+        index = sample_index(posterior.detach(), noise)
+        return deter, straight_through(posterior, index), index, posterior
 
     def imagine_step(self, state: State, act: Tensor, gumbel: Gumbel = draw_gumbel) -> State:
         """The next state (b, …) after actions int64 (b), without gradient through the sample."""
+        return self.imagine_with(state, act, gumbel(state.stoch.shape, state.stoch.device))
+
+    def imagine_with(self, state: State, act: Tensor, noise: Tensor) -> State:
+        """The next state with given Gumbel noise (b, variables, classes)."""
         deter = self.advance(state, self.embed_action(act))
-        index = sample_index(mixed_log_probs(self.prior(deter), self.config.unimix), gumbel)
+        index = sample_index(mixed_log_probs(self.prior(deter), self.config.unimix), noise)
         return State(deter, self.one_hot(index))
 
     def one_hot(self, index: Tensor) -> Tensor:
