@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from component import Component, TrainingConfig
+from component import Component
 from finite import NotFinite
 from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
 from models.metrics import MetricAverages
 from models.rew_end_model import RewEndModel, RewEndModelConfig
-from optimizers import OptimizerConfig, decay_groups
+from optimizers import OptimizerConfig, TrainingConfig, decay_groups
 from run.ranks import Ranks
 
 CPU = torch.device("cpu")
