@@ -23,12 +23,12 @@ from tqdm import tqdm
 
 from agent import AgentConfig
 from algorithms.diamond.policy import ActorCriticPolicy
-from component import Component, Metrics, TrainingConfig
+from component import Component, Metrics
 from data import Batch, Replay, draw_segments
 from envs import AtariConfig, make_env
 from models.actor_critic import ActorCritic, ActorCriticConfig
 from models.diffusion import Denoiser, DenoiserConfig
-from optimizers import OptimizerConfig
+from optimizers import OptimizerConfig, TrainingConfig
 from rl.collector import Collector
 from run.allocator import keep_freed_memory
 from run.compiled import compile_networks

@@ -3,8 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,61 +15,13 @@ from data import Draws
 from errors import UserError
 from finite import FiniteGuard, NotFinite
 from models.metrics import MetricAverages, Metrics
-from ranges import Above, BadSetting, Count, Whole
+from optimizers import TrainingConfig
 from run.device import autocast
 from run.ranks import Ranks
 
 TEST_SEED = 0
 LOSS_SCALE = 1024.0
 """Of losses in float16, in which small gradients would be zero (Micikevicius et al. 2018, section 3.2)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """Number of updates in each epoch, batch size, learning rate warmup and gradient clipping.
-
-    `steps_first_epoch` and `steps_per_epoch` are None for as many updates as the data has batches (see `over`).
-    `batch_size` is the number of segments (or imagined environments) of one backward pass, summed over all ranks; an
-    update accumulates the gradients of `grad_acc_steps` passes.
-    """
-
-    start_after_epochs: Whole
-    steps_first_epoch: Whole | None
-    steps_per_epoch: Whole | None
-    batch_size: Count
-    lr_warmup_steps: Whole
-    max_grad_norm: Annotated[float, Above(0, math.inf)] | None
-    grad_acc_steps: Count = 1
-
-    def updates(self, epoch: int) -> int:
-        """The number of updates in an epoch (counted from 1)."""
-        if epoch <= self.start_after_epochs:
-            return 0
-        return self.steps_first_epoch if epoch == self.start_after_epochs + 1 else self.steps_per_epoch
-
-    def __post_init__(self) -> None:
-        """Epochs without a number of updates need segments that can be counted."""
-        for setting in ("steps_first_epoch", "steps_per_epoch"):
-            if getattr(self, setting) is None:
-                raise BadSetting(f"{setting}=null needs only_whole_segments=true: give a number.")
-
-    def over(self, name: str, num_segments: int) -> "TrainingConfig":
-        """The schedule for data with this number of segments: epochs without a number of updates see each once.
-
-        Raises UserError if there are no segments, or, for such epochs, no whole batch of them.
-        """
-        if num_segments == 0:
-            raise UserError(f"No episode is as long as the segments of {name}.training: use longer ones.")
-        if None not in (self.steps_first_epoch, self.steps_per_epoch):
-            return self
-        count = num_segments // self.batch_size
-        if count == 0:
-            raise UserError(
-                f"The data has {num_segments} segments, fewer than {name}.training.batch_size={self.batch_size}: "
-                "reduce it, or use more data."
-            )
-        first, others = (count if each is None else each for each in (self.steps_first_epoch, self.steps_per_epoch))
-        return replace(self, steps_first_epoch=first, steps_per_epoch=others)
 
 
 class Component:
@@ -239,13 +190,12 @@ class Component:
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
         """Averages of the metrics over the given batches, weighted by their lengths.
 
-        What is drawn is the same at every call, so that losses of several epochs can be compared.
-        Raises NotFinite if a loss is not finite.
+        What is drawn is the same at every call, so that losses of several epochs can be compared. Raises NotFinite if a
+        loss is not finite.
         """
         averages = MetricAverages()
         self.module.eval()
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(TEST_SEED)
+        with _same_draws(self.device):
             for batch in batches:
                 with autocast(self.device, self.precision):
                     _, metrics, *_ = self.module(batch)
@@ -275,6 +225,18 @@ class Component:
 
 def _grad_norm(parameters: Iterable[Tensor]) -> Tensor:
     return nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+
+
+@contextlib.contextmanager
+def _same_draws(device: torch.device) -> Iterator[None]:
+    """A context in which random numbers are the same every time; afterwards they continue as if nothing was drawn."""
+    if device.type not in ("cpu", "cuda"):
+        # The state of other devices' generators cannot be set aside.
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(TEST_SEED)
+        yield
 
 
 def share_of_batch(name: str, training: TrainingConfig, ranks: Ranks) -> int:

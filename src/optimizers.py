@@ -1,12 +1,14 @@
-"""Optimizers and their settings."""
+"""Settings of training: the optimizer, and the schedule of updates."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from ranges import Above, Positive, Weight
+from errors import UserError
+from ranges import Above, BadSetting, Count, Positive, Weight, Whole
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,54 @@ class OptimizerConfig:
 
     def make(self, module: nn.Module) -> Optimizer:
         return AdamW(decay_groups(module, self.weight_decay), lr=self.lr, eps=self.eps, fused=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Number of updates in each epoch, batch size, learning rate warmup and gradient clipping.
+
+    `steps_first_epoch` and `steps_per_epoch` are None for as many updates as the data has batches (see `over`).
+    `batch_size` is the number of segments (or imagined environments) of one backward pass, summed over all ranks; an
+    update accumulates the gradients of `grad_acc_steps` passes.
+    """
+
+    start_after_epochs: Whole
+    steps_first_epoch: Whole | None
+    steps_per_epoch: Whole | None
+    batch_size: Count
+    lr_warmup_steps: Whole
+    max_grad_norm: Annotated[float, Above(0, math.inf)] | None
+    grad_acc_steps: Count = 1
+
+    def updates(self, epoch: int) -> int:
+        """The number of updates in an epoch (counted from 1)."""
+        if epoch <= self.start_after_epochs:
+            return 0
+        return self.steps_first_epoch if epoch == self.start_after_epochs + 1 else self.steps_per_epoch
+
+    def __post_init__(self) -> None:
+        """Epochs without a number of updates need segments that can be counted."""
+        for setting in ("steps_first_epoch", "steps_per_epoch"):
+            if getattr(self, setting) is None:
+                raise BadSetting(f"{setting}=null needs only_whole_segments=true: give a number.")
+
+    def over(self, name: str, num_segments: int) -> "TrainingConfig":
+        """The schedule for data with this number of segments: epochs without a number of updates see each once.
+
+        Raises UserError if there are no segments, or, for such epochs, no whole batch of them.
+        """
+        if num_segments == 0:
+            raise UserError(f"No episode is as long as the segments of {name}.training: use longer ones.")
+        if None not in (self.steps_first_epoch, self.steps_per_epoch):
+            return self
+        count = num_segments // self.batch_size
+        if count == 0:
+            raise UserError(
+                f"The data has {num_segments} segments, fewer than {name}.training.batch_size={self.batch_size}: "
+                "reduce it, or use more data."
+            )
+        first, others = (count if each is None else each for each in (self.steps_first_epoch, self.steps_per_epoch))
+        return replace(self, steps_first_epoch=first, steps_per_epoch=others)
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from component import Component, TrainingConfig
+from component import Component
 from finite import NotFinite
 from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
 from models.metrics import MetricAverages
 from models.rew_end_model import RewEndModel, RewEndModelConfig
-from optimizers import OptimizerConfig, decay_groups
+from optimizers import OptimizerConfig, TrainingConfig, decay_groups
 from run.ranks import Ranks
 
 CPU = torch.device("cpu")
@@ -213,6 +213,21 @@ def test_a_restored_component_continues_the_same() -> None:
     assert torch.equal(whole.module.layer.weight, second.module.layer.weight)
     assert second.num_updates_in_phase == 7
     assert second.finish_phase() == whole.finish_phase()
+
+
+def test_evaluation_draws_the_same_every_time_and_leaves_no_trace() -> None:
+    class Noisy(Line):
+        def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+            loss = (batch + torch.randn_like(batch)).mean()
+            return loss, {"loss": loss}, batch
+
+    component, batches = make(module=Noisy()), [torch.zeros(3, 1), torch.zeros(2, 1)]
+    torch.manual_seed(5)
+    first = component.evaluate(batches)
+    drawn = torch.randn(4)
+    assert component.evaluate(batches) == first
+    torch.manual_seed(5)
+    assert torch.equal(torch.randn(4), drawn)
 
 
 def test_evaluation_weighs_batches_by_length() -> None:

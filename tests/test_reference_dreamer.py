@@ -41,7 +41,7 @@ from torch.nn import functional as F
 from algorithms.dreamer.agent import DreamerAgent
 from algorithms.dreamer.config import LaPropSection
 from algorithms.dreamer.rows import Windows
-from component import Component, TrainingConfig
+from component import Component
 from conftest import PROJECT
 from data import Actions, Episode, Replay, Spaces
 from envs import AtariConfig, make_env
@@ -69,6 +69,7 @@ from models.dreamer import (
 from models.dreamer.latents import entropy, kl_divergence, kl_losses, mixed_log_probs, sample_index, straight_through
 from models.dreamer.two_hot import symexp, symlog
 from models.laprop import LaProp, clipped
+from optimizers import TrainingConfig
 from run.ranks import Ranks
 
 Recorded = dict[str, Any]

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from algorithms import read_settings
-from component import Component, TrainingConfig
+from component import Component
 from data import Batch
 from errors import UserError
 from models.actor_critic import ActorCritic, ActorCriticConfig, Rollout
 from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
 from models.rew_end_model import RewEndModel, RewEndModelConfig
-from optimizers import OptimizerConfig
+from optimizers import OptimizerConfig, TrainingConfig
 from run.folder import RunFolder
 from run.interrupt import Interrupted
 from run.ranks import Ranks

@@ -10,9 +10,10 @@ from torch.optim import Optimizer
 from agent import Agent
 from benchmarks.timing import Result, Work, compare
 from benchmarks.ways import NUM_ACTIONS, Bench, Way
-from component import Component, TrainingConfig
+from component import Component
 from models.dreamer import Decoder, Encoder, Learner, LossConfig, Mlp, NetworkConfig, ReturnRange, Rows, Rssm
 from models.laprop import LaProp
+from optimizers import TrainingConfig
 from run.ranks import Ranks
 
 LR = 4e-5

@@ -9,10 +9,10 @@ import torch
 from benchmarks.dreamer import measure_dreamer
 from benchmarks.timing import Result, Work, compare
 from benchmarks.ways import CONDITIONING, NUM_ACTIONS, Bench, Way
-from component import Component, TrainingConfig
+from component import Component
 from envs import WorldModelEnv, WorldModelEnvConfig
 from models.metrics import Metrics
-from optimizers import OptimizerConfig
+from optimizers import OptimizerConfig, TrainingConfig
 from rl.rollout import Rollouts
 from run.device import autocast
 from run.ranks import Ranks

@@ -23,7 +23,7 @@ class StridedDataset(Dataset):
     """Each episode gives as many episodes as the stride: one begins at each of its first frames.
 
     So every frame belongs to one of them, and every two frames that are `stride` steps apart are neighbours in one. A
-    step has the actions of all its recorded steps, joined to one vector, and the sum of their rewards; behind the last
+    step has the actions of all its recorded steps, joined to one vector, and the sum of their rewards; after the last
     recorded action, actions are zero.
     """
 

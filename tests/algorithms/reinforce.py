@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from agent import Agent
 from algorithms.base import Definition, Interleave, Phase, Surroundings
 from algorithms.config import TrainerConfig
-from component import Component, TrainingConfig, share_of_batch
+from component import Component, share_of_batch
 from data import Batch, Draws, SegmentConfig
 from models.metrics import Metrics
-from optimizers import OptimizerConfig
+from optimizers import OptimizerConfig, TrainingConfig
 from ranges import Count, Fraction, Positive, SampleWeights
 from run.random_state import numpy_generator
 

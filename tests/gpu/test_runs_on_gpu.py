@@ -14,11 +14,11 @@ from torch import nn
 import runs
 from benchmarks.rollout_profile import profile_rollout
 from benchmarks.ways import QUICK, make_bench
-from component import Component, TrainingConfig
+from component import Component
 from conftest import PROJECT
 from data import Batch, Episode, Replay, Segments
 from errors import UserError
-from optimizers import OptimizerConfig
+from optimizers import OptimizerConfig, TrainingConfig
 from run.device import choose_device
 from run.ranks import Ranks, run_ranks, spawn_ranks
 from two_ranks import Line, gather_tensors

@@ -5,13 +5,12 @@ from typing import Annotated
 
 from agent import AgentConfig
 from algorithms.config import InitializationConfig, RunConfig, TrainerConfig
-from component import TrainingConfig
 from envs import WorldModelEnvConfig, frame_shape
 from errors import UserError
 from models.actor_critic import ActorCriticLossConfig
 from models.blocks import height_width
 from models.diffusion import SigmaDistributionConfig
-from optimizers import OptimizerConfig
+from optimizers import OptimizerConfig, TrainingConfig
 from ranges import Between, SampleWeights, in_yaml
 
 

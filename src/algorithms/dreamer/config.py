@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from torch import nn
 
 from algorithms.config import AlgorithmConfig, StaticDatasetConfig, TrainerConfig
-from component import TrainingConfig
 from envs import frame_shape
 from errors import UserError, near_matches
 from models.dreamer import Learner, LossConfig, NetworkConfig, level_widths
 from models.dreamer.config import Bins, Channels, Classes, Many
 from models.laprop import LaProp
+from optimizers import TrainingConfig
 from ranges import Above, BadSetting, Between, Count, Fraction, Positive, Width
 
 SIZES = {"1M": 4, "12M": 16, "25M": 24, "50M": 32, "100M": 48, "200M": 64, "400M": 96}
