@@ -25,7 +25,7 @@ def header_fields(
     ]
     if place.shows_rewards:
         fields += [
-            Field("return", number(now.total, 9), 16),
+            Field("return", number(now.total, 9), 16, is_detail=True),
             Field("reward", number(now.rew, 7, "+"), 14, is_detail=True),
             Field("end", yes_or_no(now.end), 7, is_detail=True),
         ]
