@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
-from algorithms.base import DenoisingWorld
+from algorithms.base import DenoisingWorld, World
 from errors import UserError, near_matches
+from game.idle_keys import IdleKeys
+from game.keys import ActionKeys
+from game.layout_keys import LayoutKeys
 from game.moment import Place
 from game.view import Choice
 
@@ -26,6 +29,27 @@ def play_choices(
     if isinstance(place.env, DenoisingWorld):
         found.append(Choice("denoising", place.env.num_steps_denoising, least=1, most=MOST_DENOISING))
     return tuple(found)
+
+
+def play_help(keys: ActionKeys | LayoutKeys | IdleKeys) -> tuple[tuple[str, str], ...]:
+    """The game's own keys, then those of play mode that the game leaves free."""
+    has_arrows = not keys.game_keys & {"up", "left"}
+    moving = (("← →", "environment"), ("↑ ↓", "horizon")) if has_arrows else (("PgUp PgDn", "horizon"),)
+    commands = (("m", "hand over, take over"), *moving, ("Enter", "start again"), (".", "pause"))
+    return (*keys.help(), *commands, ("e", "one step, when paused"))
+
+
+def set_horizon(worlds: Sequence[World], steps: int) -> None:
+    """Raises UserError for a horizon that is not possible."""
+    for world in worlds:
+        world.horizon = check_number("horizon", steps, LONGEST_HORIZON)
+
+
+def set_denoising(worlds: Sequence[World], steps: int) -> None:
+    """Of the worlds that denoise; raises UserError for a number of steps that is not possible."""
+    for world in worlds:
+        if isinstance(world, DenoisingWorld):
+            world.num_steps_denoising = check_number("denoising", steps, MOST_DENOISING)
 
 
 def check_word(name: str, word: str, known: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ SECONDS_TO_GATHER = 0.004
 @dataclass(frozen=True)
 class _Waiting:
     playable: Playable
-    turn: Turn
+    next_turn: Callable[[], Turn]
     view: Future
 
 
@@ -36,10 +36,13 @@ class Engine:
         """Whether something is being computed now."""
         return self._is_busy
 
-    def submit(self, playable: Playable, turn: Turn) -> Future[View]:
-        """Take a turn as soon as possible; the result is what is seen after it, or the error that it raised."""
+    def submit(self, playable: Playable, next_turn: Callable[[], Turn]) -> Future[View]:
+        """Take a turn as soon as possible; the result is what is seen after it, or the error that it raised.
+
+        `next_turn` is called in the thread that computes, at the last moment: later events count, too.
+        """
         view: Future[View] = Future()
-        self._queue.put(_Waiting(playable, turn, view))
+        self._queue.put(_Waiting(playable, next_turn, view))
         return view
 
     def call(self, work: Callable[[], object]) -> Future:
@@ -71,7 +74,8 @@ class Engine:
 
 
 def _take(waiting: Sequence[_Waiting]) -> None:
-    for each, result in zip(waiting, take_turns([(each.playable, each.turn) for each in waiting]), strict=True):
+    turns = take_turns([(each.playable, each.next_turn()) for each in waiting])
+    for each, result in zip(waiting, turns, strict=True):
         if isinstance(result, BaseException):
             each.view.set_exception(result)
         else:

@@ -4,7 +4,7 @@ from game.idle_keys import IdleKeys
 from game.keys import ActionKeys
 from game.layout_keys import LayoutKeys
 from game.moment import Moment, Place
-from game.view import Field, number
+from game.view import Bar, Field, number
 
 
 def header_fields(
@@ -25,7 +25,7 @@ def header_fields(
     ]
     if place.shows_rewards:
         fields += [
-            Field("return", number(now.total, 9), 16),
+            Field("return", number(now.total, 9), 16, is_detail=True),
             Field("reward", number(now.rew, 7, "+"), 14, is_detail=True),
             Field("end", yes_or_no(now.end), 7, is_detail=True),
         ]
@@ -41,6 +41,13 @@ def header_fields(
             Field("value", number(now.value, 7), 13, is_detail=True),
         ]
     return tuple(fields)
+
+
+def action_bars(now: Moment, keys: ActionKeys | LayoutKeys | IdleKeys) -> tuple[Bar, ...]:
+    """The probabilities that the last action was chosen by; at the start, those of the next one."""
+    probs = now.probs if now.act is None else now.probs_before
+    bars = enumerate(zip(keys.signs(), probs, strict=False))
+    return tuple(Bar(sign, share, act == now.act, keys.name(act)) for act, (sign, share) in bars)
 
 
 def yes_or_no(flag: bool) -> str:

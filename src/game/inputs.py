@@ -1,5 +1,6 @@
 """What a person does between two ticks: keys, the pointer, and commands."""
 
+import threading
 from dataclasses import dataclass
 
 
@@ -101,12 +102,26 @@ class Inputs:
         self._commands: list[Command] = []
         self._motion = (0.0, 0.0)
         self._sequence = 0
+        # Events come from one thread, and turns are taken in another.
+        self._lock = threading.Lock()
 
     @property
     def held(self) -> tuple[str, ...]:
         return tuple(self._held)
 
     def take(self, event: Event, sequence: int = 0) -> None:
+        with self._lock:
+            self._take(event, sequence)
+
+    def next_turn(self) -> Turn:
+        """What happened since the last turn, which then counts no more; keys that are held go on counting."""
+        with self._lock:
+            tapped = [key for key in self._tapped if key not in self._held]
+            turn = Turn(tuple(self._commands), (*tapped, *self._held), self._motion, self._sequence)
+            self._commands, self._tapped, self._motion = [], [], (0.0, 0.0)
+            return turn
+
+    def _take(self, event: Event, sequence: int) -> None:
         self._sequence = max(self._sequence, sequence)
         match event:
             case KeyDown(key):
@@ -124,10 +139,3 @@ class Inputs:
                 self._held.clear()
             case command:
                 self._commands.append(command)
-
-    def next_turn(self) -> Turn:
-        """What happened since the last turn, which then counts no more; keys that are held go on counting."""
-        tapped = [key for key in self._tapped if key not in self._held]
-        turn = Turn(tuple(self._commands), (*tapped, *self._held), self._motion, self._sequence)
-        self._commands, self._tapped, self._motion = [], [], (0.0, 0.0)
-        return turn

@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from algorithms.base import DenoisingWorld
+from algorithms.base import World
 from data import Start, Step
-from game.choices import CONTROLLERS, LONGEST_HORIZON, MOST_DENOISING, check_number, check_word, play_choices
-from game.header import header_fields
+from game.choices import CONTROLLERS, check_word, play_choices, play_help, set_denoising, set_horizon
+from game.header import action_bars, header_fields
 from game.idle_keys import IdleKeys
 from game.inputs import Command, Pause, Press, SetController, SetDenoising, SetEnv, SetHorizon
 from game.keys import ActionKeys
@@ -19,7 +19,7 @@ from game.moment import Moment, Place
 from game.recorder import Recorder
 from game.scores import Scores
 from game.starts import Recording, StartSource
-from game.view import Bar, View
+from game.view import View
 from game.wishes import Wishes
 from rl.policy import Policy, Thinker
 from run.device import autocast
@@ -78,6 +78,10 @@ class PlayEnv:
         return self.worlds[self._index]
 
     @property
+    def _imagined(self) -> list[World]:
+        return [place.imagined for place in self.worlds if place.imagined is not None]
+
+    @property
     def _controllers(self) -> list[str]:
         missing = {"policy": self.policy is None, "replay": self.starts is None}
         return [name for name in CONTROLLERS if not missing.get(name, False)]
@@ -88,11 +92,7 @@ class PlayEnv:
 
     @property
     def help(self) -> tuple[tuple[str, str], ...]:
-        """The game's own keys, then the commands."""
-        more = (("← →", "environment"), ("↑ ↓", "horizon")) if not self.game_keys & {"up", "left"} else ()
-        paging = () if more else (("PgUp PgDn", "horizon"),)
-        commands = (("m", "hand over, take over"), *more, *paging, ("Enter", "start again"), (".", "pause"))
-        return (*self.keys.help(), *commands, ("e", "one step, when paused"))
+        return play_help(self.keys)
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -173,7 +173,7 @@ class PlayEnv:
             case "m":
                 self.controller = self._deputy if self.controller == "human" else "human"
             case "up" | "down" | "page up" | "page down":
-                for world in filter(None, (place.imagined for place in self.worlds)):
+                for world in self._imagined:
                     world.horizon = max(1, world.horizon + (1 if key.endswith("up") else -1))
             case "left" | "right":
                 self._enter((self._index + (1 if key == "right" else -1)) % len(self.worlds))
@@ -186,7 +186,6 @@ class PlayEnv:
 
     def obey(self, command: Command) -> None:
         """Do what a person wants; raises UserError for what is not among the choices."""
-        worlds = [place.imagined for place in self.worlds if place.imagined is not None]
         match command:
             case Press(key):
                 self.press(key)
@@ -199,11 +198,9 @@ class PlayEnv:
                 if self.controller == "replay" and self.recording is None:
                     self.recording = self.starts.draw_recording()
             case SetHorizon(steps):
-                for world in worlds:
-                    world.horizon = check_number("horizon", steps, LONGEST_HORIZON)
+                set_horizon(self._imagined, steps)
             case SetDenoising(steps):
-                for world in filter(lambda each: isinstance(each, DenoisingWorld), worlds):
-                    world.num_steps_denoising = check_number("denoising", steps, MOST_DENOISING)
+                set_denoising(self._imagined, steps)
 
     def tick(self, held: list[str], motion: tuple[float, float] = (0, 0)) -> None:
         if self._may_step():
@@ -221,12 +218,10 @@ class PlayEnv:
         now = self.now
         who = f"{self.controller} (paused)" if self.is_paused else self.controller
         room = max(len(world.label) for world in self.worlds)
-        probs = now.probs if now.act is None else now.probs_before
-        bars = zip(self.keys.signs(), probs, strict=False)
         return View(
             now.obs[0] if now.full_obs is None else now.full_obs[0],
             header_fields(now, self.world, room, who, self.keys, isinstance(self.policy, Thinker)),
-            tuple(Bar(sign, share, act == now.act, self.keys.name(act)) for act, (sign, share) in enumerate(bars)),
+            action_bars(now, self.keys),
             preview=None if now.full_obs is None else now.obs[0],
             score=self._scores.at(now) if self.world.shows_rewards else None,
             ended=self._scores.ended,

@@ -81,7 +81,7 @@ class Session:
         # A late tick does not make the following ones hurry.
         due = self._begun + 1 / self.fps
         self._begun = due if now - due < 0.5 / self.fps else now
-        self._pending = self._engine.submit(self.playable, self.inputs.next_turn())
+        self._pending = self._engine.submit(self.playable, self.inputs.next_turn)
 
     def wait(self, seconds: float) -> None:
         """Until the tick that is under way is done, at most that long."""

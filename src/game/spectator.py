@@ -1,5 +1,7 @@
 """Watching a collector play, without taking part."""
 
+import threading
+
 from game.inputs import Command
 from game.view import Field, View, number
 from rl.collector import Collector
@@ -18,6 +20,9 @@ class Spectator:
         """`collector` has begun `num_episodes` episodes."""
         self._collector = collector
         self._num_episodes = num_episodes
+        # The window can be closed while a step is computed in another thread.
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     @property
     def is_over(self) -> bool:
@@ -30,8 +35,9 @@ class Spectator:
         """As for keys."""
 
     def tick(self, held: list[str], motion: tuple[float, float] = (0, 0)) -> None:
-        if not self._collector.is_complete:
-            self._collector.step()
+        with self._lock:
+            if not self._is_closed and not self._collector.is_complete:
+                self._collector.step()
 
     def view(self) -> View:
         frame, total = self._collector.glance()
@@ -45,4 +51,6 @@ class Spectator:
         return View(frame, fields)
 
     def close(self) -> None:
-        """The episodes go on without the window."""
+        """The episodes go on without the window, after the step that is being computed."""
+        with self._lock:
+            self._is_closed = True

@@ -68,6 +68,7 @@ class Slow:
     wants_pointer = is_still = is_over = False
     help = ()
     may_go: threading.Event = field(default_factory=threading.Event)
+    is_ticking: threading.Event = field(default_factory=threading.Event)
     commands: list = field(default_factory=list)
     ticks: int = 0
     is_closed: bool = False
@@ -81,6 +82,7 @@ class Slow:
         self.commands.append(command)
 
     def tick(self, held: list[str], motion: tuple[float, float] = (0, 0)) -> None:
+        self.is_ticking.set()
         assert self.may_go.wait(60)
         self.ticks += 1
 
@@ -95,6 +97,7 @@ def test_a_slow_frame_blocks_nobody() -> None:
     playable, now = Slow(), [100.0]
     session = Session(playable, Engine(), 10, clock=lambda: now[0])
     session.begin()
+    assert playable.is_ticking.wait(60)
     assert session.collect() is None
     assert not session.is_thinking
     now[0] += 1

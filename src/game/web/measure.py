@@ -8,7 +8,7 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 from tqdm import tqdm
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from game.engine import Engine
 from game.view import Playable
@@ -49,23 +49,31 @@ def measure_players(open_player: Callable[[int], Playable], fps: float, num_play
     return "\n".join(lines)
 
 
-def _play(socket, num_frames: int, begin: threading.Barrier, bar: tqdm) -> str:
+def _play(socket: ClientConnection, num_frames: int, begin: threading.Barrier, bar: tqdm) -> str:
+    """Press and let go a key at every frame. A frame that is announced again, as it takes long, counts once."""
     sent: dict[int, float] = {}
-    latencies, last = [], 0
-    for sequence, count in enumerate(range(-WARM_UP, num_frames + 1), start=1):
-        if count == 0:
-            begin.wait()
-            started = time.perf_counter()
-        while isinstance(content := socket.recv(), str):
-            pass
+    latencies: list[float] = []
+    last, started, count = 0, 0.0, -WARM_UP
+    number = None
+    while count <= num_frames:
+        content = socket.recv()
+        if isinstance(content, str):
+            continue
         now, (header, _) = time.perf_counter(), read_view(content)
+        socket.send(json.dumps({"do": "seen", "number": header["number"], "n": 0}))
+        if header["number"] == number:
+            continue
+        number = header["number"]
         if count > 0:
             latencies += [now - sent[each] for each in range(last + 1, header["sequence"] + 1) if each in sent]
             bar.update()
-        last = header["sequence"]
-        socket.send(json.dumps({"do": "seen", "number": header["number"], "n": 0}))
+        last, count = header["sequence"], count + 1
+        if count == 0:
+            begin.wait()
+            started = time.perf_counter()
         # At different moments between two frames, as people press keys.
-        time.sleep(0.37 * (sequence % 3) / 3 / 15)
+        time.sleep(0.02 * (count % 3))
+        sequence = count + WARM_UP
         sent[sequence] = time.perf_counter()
         socket.send(json.dumps({"do": "down" if sequence % 2 else "up", "key": "d", "n": sequence}))
     rate = num_frames / (time.perf_counter() - started)

@@ -4,6 +4,7 @@ import json
 import logging
 import secrets
 import socket
+import sys
 import threading
 import time
 from http import HTTPStatus
@@ -24,6 +25,7 @@ from game.web.stored import film_of_episode
 
 PAGE = Path(__file__).with_name("page.html")
 SECONDS_BETWEEN_PINGS, SECONDS_UNTIL_GONE = 3, 5
+SECONDS_BETWEEN_THREADS = 0.0005
 MESSAGES_PER_SECOND, MOST_VISITORS = 400, 32
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
@@ -63,6 +65,8 @@ class WebServer:
         return f"http://{host}:{self._guard.port}/?token={self._guard.token}"
 
     def start(self) -> None:
+        # Messages pass through several threads: the one that computes must not keep them waiting for long.
+        sys.setswitchinterval(SECONDS_BETWEEN_THREADS)
         self._thread.start()
 
     def stop(self) -> None:

@@ -54,12 +54,12 @@ def draw_top(picture: pygame.Surface, score: Score | None, words: tuple[str, str
         left += max(now.get_width(), large.size("0000")[0]) + 2 * MARGIN
         for row, (label, value) in enumerate((("last", score.last), ("best", score.best))):
             shown = "–" if value is None else number(value, 9)
-            picture.blit(_text(small, f"{label} {shown}", DIM), (left, MARGIN - 2 + row * (small.get_linesize() - 1)))
+            picture.blit(_text(small, f"{label} {shown}", DIM), (left, MARGIN - 2 + row * (small.get_linesize() + 1)))
         left += small.size("best -12.345")[0]
     for row, line in enumerate(words):
         room = max(0, (right - left - MARGIN) // small.size("0")[0])
         text = _text(small, line if len(line) <= room else f"{line[: max(0, room - 1)]}…", (BRIGHT, ACCENT)[row])
-        picture.blit(text, (right - MARGIN - text.get_width(), MARGIN - 2 + row * (small.get_linesize() - 1)))
+        picture.blit(text, (right - MARGIN - text.get_width(), MARGIN - 2 + row * (small.get_linesize() + 1)))
 
 
 def draw_bars(picture: pygame.Surface, bars: tuple[Bar, ...], font: pygame.font.Font, top: int) -> None:
@@ -92,7 +92,8 @@ def draw_overlay(area: pygame.Surface, overlay: Overlay, font: pygame.font.Font)
     """Over the frame: the banner in the middle, and the keys."""
     if overlay.banner:
         text = _text(font_of(font.get_linesize() + 2), f"  {overlay.banner}  ", BRIGHT)
-        area.blit(text, [(whole - part) // 2 for whole, part in zip(area.get_size(), text.get_size(), strict=True)])
+        # Above the middle, where the keys are.
+        area.blit(text, ((area.get_width() - text.get_width()) // 2, area.get_height() // 6))
     if overlay.help:
         _draw_help(area, overlay.help, font)
 
