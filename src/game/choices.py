@@ -10,7 +10,7 @@ from game.view import Choice
 CONTROLLERS = {"policy": "π", "human": "H", "random": "random", "replay": "replay"}
 """Who may act, and what their recordings are called."""
 LONGEST_HORIZON = 100_000
-MOST_DENOISING = 100
+MOST_DENOISING = 1000
 
 
 def play_choices(
@@ -24,8 +24,12 @@ def play_choices(
     if place.imagined is not None:
         found.append(Choice("horizon", place.imagined.horizon, least=1, most=LONGEST_HORIZON))
     if isinstance(place.env, DenoisingWorld):
-        found.append(Choice("denoising", place.env.num_steps_denoising, least=1, most=MOST_DENOISING))
+        found.append(Choice("denoising", place.env.num_steps_denoising, least=1, most=most_denoising(place.env)))
     return tuple(found)
+
+
+def most_denoising(world: DenoisingWorld) -> int:
+    return min(MOST_DENOISING, world.most_steps_denoising)
 
 
 def check_word(name: str, word: str, known: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from algorithms.base import DenoisingWorld
 from data import Start, Step
-from game.choices import CONTROLLERS, LONGEST_HORIZON, MOST_DENOISING, check_number, check_word, play_choices
+from game.choices import CONTROLLERS, LONGEST_HORIZON, check_number, check_word, most_denoising, play_choices
 from game.header import header_fields
 from game.idle_keys import IdleKeys
 from game.inputs import Command, Pause, Press, SetController, SetDenoising, SetEnv, SetHorizon
@@ -203,7 +203,7 @@ class PlayEnv:
                     world.horizon = check_number("horizon", steps, LONGEST_HORIZON)
             case SetDenoising(steps):
                 for world in filter(lambda each: isinstance(each, DenoisingWorld), worlds):
-                    world.num_steps_denoising = check_number("denoising", steps, MOST_DENOISING)
+                    world.num_steps_denoising = check_number("denoising", steps, most_denoising(world))
 
     def tick(self, held: list[str], motion: tuple[float, float] = (0, 0)) -> None:
         if self._may_step():
