@@ -18,6 +18,7 @@ from game.dataset_env import DatasetEnv, open_datasets
 from game.film import make_film
 from game.options import ASK, HOST, PORT, read_arguments
 from game.play_env import PlayEnv
+from game.prediction_env import PredictionEnv
 from game.recorder import Recorder
 from game.stages import Stages
 from game.threads import choose_play_threads
@@ -91,7 +92,10 @@ def play(arguments: argparse.Namespace) -> int:
 
 
 def benchmark(
-    arguments: argparse.Namespace, open_player: Callable[[int], PlayEnv], device: torch.device, fps: float
+    arguments: argparse.Namespace,
+    open_player: Callable[[int], PlayEnv | PredictionEnv],
+    device: torch.device,
+    fps: float,
 ) -> None:
     """Print how fast worlds and pictures are, or with `--web` what players in browsers get."""
     if arguments.web:

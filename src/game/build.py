@@ -6,15 +6,18 @@ from dataclasses import dataclass, replace
 import torch
 
 from algorithms.base import Algorithm, World
-from data import ActionLayout, Batch, Spaces
+from data import ActionLayout, Batch, Spaces, with_stride
 from envs import EnvConfig, RealEnv, RecordedGameConfig, action_layout, make_env
 from envs.trust import check_env
 from errors import UserError
+from game.dataset_env import open_datasets
 from game.idle_keys import IdleKeys
 from game.keys import ActionKeys
 from game.layout_keys import LayoutKeys
 from game.moment import Place
 from game.play_env import PlayEnv
+from game.prediction_env import PredictionEnv
+from game.predictor import Predictor
 from game.recorder import Recorder
 from game.spawns import SpawnStarts
 from game.starts import NUM_COLLECTED_STEPS, StartSource, open_starts
@@ -30,7 +33,10 @@ LABELS = {"wm": "world model", "test": "real (test)", "train": "real (train)"}
 
 @dataclass(frozen=True)
 class PlayConfig:
-    """The world to start in (`env`: wm, test or train; None: the first that exists), who acts, and what is recorded.
+    """The world to start in (`env`: wm, test or train), who acts, and what is recorded.
+
+    `env` is data for recorded episodes beside predictions. None: data for models that look several recorded steps
+    ahead, as no action of a person leads there, else the first world that exists.
 
     Without a `controller`, the policy acts, and a person where there is no policy. Without a `horizon`, an agent with a
     policy imagines 50 steps, and one without a policy as many as its settings say. Where
@@ -62,13 +68,15 @@ class Stage:
     controller: str
     starts: StartSource | None
 
-    def player(self, number: int = 0) -> PlayEnv:
+    def player(self, number: int = 0) -> PlayEnv | PredictionEnv:
         """Worlds, memory and recorder of the `number`-th player.
 
         Raises UserError when the world to start in does not exist.
         """
         config = replace(self.config, seed=self.config.seed + number)
         policy, world = self.algorithm.policy, self.algorithm.world(1)
+        if config.env == "data" or (config.env is None and self.source.config.static_dataset.stride > 1):
+            return self._predictions(world)
         is_needed = world is None or config.env in ("test", "train")
         places = _real_places(self.source, self.spaces, config, self.device, is_needed)
         if world is not None:
@@ -87,6 +95,23 @@ class Stage:
             self.device,
             config.store_original_obs,
         )
+
+    def _predictions(self, world: World | None) -> PredictionEnv:
+        """The run's data beside what its world predicts, test data first."""
+        if world is None:
+            raise UserError(f"--env data needs a world model, and {self.source.folder} was trained without one.")
+        if self.config.record:
+            raise UserError("-r records what is played, and predictions are not played: use --env wm.")
+        stride, datasets = self.source.config.static_dataset.stride, open_datasets(self.source.datasets)
+        for dataset in datasets.values():
+            if dataset.spaces.frame != self.spaces.frame:
+                raise UserError(
+                    f"Frames in {dataset.directory} are {dataset.spaces.frame}, and the model's {self.spaces.frame}: "
+                    "it predicts frames of its own size only."
+                )
+            with_stride(dataset, stride)
+        held_out_first = dict(sorted(datasets.items(), key=lambda each: each[0] != "test"))
+        return PredictionEnv(held_out_first, Predictor(world, self.device, self.precision), stride)
 
 
 def open_stage(source: Source, config: PlayConfig, device: torch.device, is_for_people: bool = True) -> Stage:
@@ -109,7 +134,9 @@ def open_stage(source: Source, config: PlayConfig, device: torch.device, is_for_
     return Stage(source, config, device, precision, spaces, algorithm, controller, starts)
 
 
-def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_for_people: bool = True) -> PlayEnv:
+def build_play_env(
+    source: Source, config: PlayConfig, device: torch.device, is_for_people: bool = True
+) -> PlayEnv | PredictionEnv:
     """One player on a stage of its own; raises UserError when the world to start in does not exist."""
     return open_stage(source, config, device, is_for_people).player()
 
