@@ -13,12 +13,11 @@ from omegaconf import OmegaConf
 from algorithms import read_settings
 from envs import EnvConfig, RecordedGameConfig, action_layout
 from game.benchmark import measure
-from game.build import PlayConfig, action_names, open_stage
+from game.build import PlayConfig, Player, action_names, open_stage
 from game.dataset_env import DatasetEnv, open_datasets
 from game.film import make_film
 from game.options import ASK, HOST, PORT, read_arguments
 from game.play_env import PlayEnv
-from game.prediction_env import PredictionEnv
 from game.recorder import Recorder
 from game.stages import Stages
 from game.threads import choose_play_threads
@@ -93,7 +92,7 @@ def play(arguments: argparse.Namespace) -> int:
 
 def benchmark(
     arguments: argparse.Namespace,
-    open_player: Callable[[int], PlayEnv | PredictionEnv],
+    open_player: Callable[[int], Player],
     device: torch.device,
     fps: float,
 ) -> None:

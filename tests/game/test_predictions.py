@@ -1,5 +1,6 @@
 """Recorded episodes beside predictions, k steps ahead."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,17 @@ from torch import Tensor
 from algorithms import read_settings
 from algorithms.base import World
 from data import Actions, Batch, Dataset, Episode, to_unit_range
+from data.full_frames import FILE_ID
+from envs.kitchen import NUM_JOINTS, QUICK, Look
 from errors import UserError
 from game.build import PlayConfig, build_play_env
-from game.inputs import SetDenoising
+from game.inputs import SetController, SetDenoising
+from game.live_env import CONTROLLERS
 from game.prediction_env import MOST_JUMPS, PredictionEnv
 from game.view import View
 from game.web.messages import Shown, read_message, write_view
 from game_runs import call_door, copy_run, fields, make_agent, mark_data, play, read_film, read_mark
+from kitchen_data import require_opengl
 from models.diffusion import DiffusionSampler
 from run.folder import RunFolder
 from trained.source import load_source
@@ -43,16 +48,23 @@ def acts(number: int, steps: Tensor) -> Tensor:
     return torch.stack((steps / 10, torch.full_like(steps, number) / 10), dim=1).float()
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def make_predictor_run(folder: Path, num_axes: int) -> RunFolder:
     """An untrained predictor, 3 steps ahead, and four test episodes of 9, 3, 12 and 7 marked frames."""
-    folder = tmp_path_factory.mktemp("predictions")
-    mark_data(folder / "data" / "test", (1, SIDE, SIDE), acts)
+
+    def vectors(number: int, steps: Tensor) -> Tensor:
+        return acts(number, steps).repeat(1, num_axes)[:, :num_axes]
+
+    mark_data(folder / "data" / "test", (1, SIDE, SIDE), vectors)
     config = compose(f"static_dataset.path={folder / 'data'}", game=["+experiment=kitchen"], small=SMALL)
     made = RunFolder.create(folder / "run", config)
-    agent = make_agent(read_settings(config)[1], Actions("continuous", STRIDE * NUM_AXES), 0.1)
+    agent = make_agent(read_settings(config)[1], Actions("continuous", STRIDE * num_axes), 0.1)
     agent.save(made.agent_version(1))
     return made
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return make_predictor_run(tmp_path_factory.mktemp("predictions"), NUM_AXES)
 
 
 @pytest.fixture
@@ -235,10 +247,60 @@ def test_mistakes(
         assert call_door(monkeypatch, *words, "--video", tmp_path / "film.mp4") == 2
         return capfd.readouterr().err.strip().splitlines()[-1]
 
-    assert "--env data cannot be combined with -r" in complain("--run", run.path, "--env", "data", "-r")
+    assert "--env data and live cannot be combined with -r" in complain("--run", run.path, "--env", "data", "-r")
     assert "-r records what is played" in complain("--run", run.path, "-r")
     copy = copy_run(run, tmp_path / "copy")
     mark_data(copy.dataset("test"), (1, 8, 8), acts)
     assert f"Frames in {copy.dataset('test')} are (1, 8, 8), and the model's (1, 16, 16)" in complain(
         "--run", copy.path
     )
+
+
+def test_the_look_of_the_data_is_read_from_its_episodes() -> None:
+    assert Look.named_in(f"kitchen/scripted-v0 episode 3 (states, {QUICK})") == QUICK
+    assert Look.named_in("pairs_k5_128x128.pkl") is None
+
+
+@pytest.mark.slow
+def test_the_real_frame_of_the_live_kitchen_appears_after_three_steps(tmp_path: Path) -> None:
+    require_opengl()
+    made = make_predictor_run(tmp_path, NUM_JOINTS)
+    episode, train = Dataset.open(tmp_path / "data" / "test").load_episode(0), Dataset(tmp_path / "data" / "train")
+    train.add_episode(replace(episode, info={FILE_ID: f"kitchen episode 0 (states, {QUICK})"}))
+    train.save_info()
+    source = load_source(made.path, None, False)
+    live = build_play_env(source, PlayConfig(env="live", precision="fp32"), CPU)
+    for controller in CONTROLLERS:
+        live.obey(SetController(controller))
+        views = [live.view()]
+        for _ in range(2 * STRIDE + 1):
+            live.tick(["1", "4"])
+            views.append(live.view())
+        shown = [panels(view) for view in views]
+        happened = [STRIDE, 2 * STRIDE + 1]
+        for place, (current, predicted, real, difference) in enumerate(shown):
+            assert real.any() == (place in happened)
+            if place in happened:
+                assert torch.equal(real, current)
+                assert torch.equal(predicted, shown[place - 1][1])
+                assert torch.equal(difference.int(), (predicted.int() - real.int()).abs())
+        assert not torch.equal(shown[STRIDE][0], shown[0][0])
+        # A new prediction, before the kitchen moves.
+        assert torch.equal(shown[STRIDE + 1][0], shown[STRIDE][0])
+        assert not torch.equal(shown[STRIDE + 1][1], shown[STRIDE][1])
+        assert [fields(view)["step"].split()[0] for view in views] == ["0", "1", "2", "3", "3", "4", "5", "6"]
+        live.press("return")
+    live.close()
+
+
+def test_the_live_kitchen_needs_its_actions_and_the_simulator(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    words = ("--env", "live", "--video", tmp_path / "film.mp4")
+    assert call_door(monkeypatch, "--run", run.path, *words) == 2
+    assert "--env live is the simulated kitchen, whose actions are continuous (9 entries)" in capfd.readouterr().err
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    fitting = make_predictor_run(tmp_path, NUM_JOINTS)
+    assert call_door(monkeypatch, "--run", fitting.path, *words) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("error: Simulated robots need MuJoCo and Gymnasium-Robotics")
