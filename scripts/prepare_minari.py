@@ -17,11 +17,11 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src"))
 
+from envs.kitchen import PUBLISHED, QUICK
 from preparation.minari_episodes import FrameOptions, count_pairs, write_episodes
 from preparation.minari_source import open_minari
 from preparation.pairs import is_pair_file, write_pairs
 from preparation.recordings import add_options
-from preparation.rendering import PUBLISHED, QUICK
 from run.door import explain
 
 STOPPED = "Stopped. Call it again to resume."

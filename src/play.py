@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from algorithms import read_settings
 from envs import EnvConfig, RecordedGameConfig, action_layout
 from game.benchmark import measure
-from game.build import PlayConfig, action_names, open_stage
+from game.build import PlayConfig, Player, action_names, open_stage
 from game.dataset_env import DatasetEnv, open_datasets
 from game.film import make_film
 from game.options import ASK, HOST, PORT, read_arguments
@@ -91,7 +91,10 @@ def play(arguments: argparse.Namespace) -> int:
 
 
 def benchmark(
-    arguments: argparse.Namespace, open_player: Callable[[int], PlayEnv], device: torch.device, fps: float
+    arguments: argparse.Namespace,
+    open_player: Callable[[int], Player],
+    device: torch.device,
+    fps: float,
 ) -> None:
     """Print how fast worlds and pictures are, or with `--web` what players in browsers get."""
     if arguments.web:

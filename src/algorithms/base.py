@@ -132,6 +132,10 @@ class DenoisingWorld(Protocol):
 
     num_steps_denoising: int
     """May be changed at any time."""
+    most_steps_denoising: int
+    """The largest number of steps that is possible."""
+    eta: float | None
+    """The share of noise in each step, 1: ancestral, 0: DDIM. May be changed, unless it is None: there is none."""
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from data.segments import Segments, chunk_episodes, draw_segments, episode_proba
 from data.spaces import Actions, Spaces
 from data.step import Imagined, Start, Step
 from data.stored import StoredReplay
-from data.strided import with_stride
+from data.strided import every_nth, with_stride
 
 __all__ = [
     "ActionLayout",
@@ -35,6 +35,7 @@ __all__ = [
     "chunk_episodes",
     "draw_segments",
     "episode_probabilities",
+    "every_nth",
     "find_splits",
     "room_inside",
     "segment_by_segment",

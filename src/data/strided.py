@@ -63,23 +63,32 @@ class StridedDataset(Dataset):
 
     def load_episode(self, episode_id: int) -> Episode:
         number, first = self._places[episode_id]
-        episode, stride = self._whole.load_episode(number), self._stride
-        info = dict(episode.info)
-        if (len(episode) - first) % stride:
-            # The frame after the last step belongs to another episode of this view.
-            info.pop("final_observation", None)
+        return every_nth(self._whole.load_episode(number), self._stride, first)
 
-        def windows(values: Tensor) -> Tensor:
-            """The values of all recorded steps of each step, (t, stride, …), zero after the last one."""
-            inside = values[first:]
-            missing = inside.new_zeros(-len(inside) % stride, *inside.shape[1:])
-            return torch.cat((inside, missing)).unflatten(0, (-1, stride))
 
-        return Episode(
-            episode.obs[first::stride].contiguous(),
-            windows(episode.act).flatten(1),
-            windows(episode.rew).sum(dim=1),
-            windows(episode.end).amax(dim=1),
-            windows(episode.trunc).amax(dim=1),
-            info,
-        )
+def every_nth(episode: Episode, stride: int, first: int) -> Episode:
+    """The episode that begins at step `first`, which is less than `stride`, and whose steps are `stride` recorded ones.
+
+    The episode itself for a stride of 1: its actions may be numbers.
+    """
+    if stride == 1:
+        return episode
+    info = dict(episode.info)
+    if (len(episode) - first) % stride:
+        # The frame after the last step belongs to another of these episodes.
+        info.pop("final_observation", None)
+
+    def windows(values: Tensor) -> Tensor:
+        """The values of all recorded steps of each step, (t, stride, …), zero after the last one."""
+        inside = values[first:]
+        missing = inside.new_zeros(-len(inside) % stride, *inside.shape[1:])
+        return torch.cat((inside, missing)).unflatten(0, (-1, stride))
+
+    return Episode(
+        episode.obs[first::stride].contiguous(),
+        windows(episode.act).flatten(1),
+        windows(episode.rew).sum(dim=1),
+        windows(episode.end).amax(dim=1),
+        windows(episode.trunc).amax(dim=1),
+        info,
+    )

@@ -37,8 +37,9 @@ def import_robotics() -> None:
         os.environ.setdefault("LP_NUM_THREADS", "0")
         # The import prints news.
         with opengl_needed(), contextlib.redirect_stderr(io.StringIO()):
+            # Gymnasium-Robotics would hide that MuJoCo is missing.
+            import mujoco  # noqa: F401, I001
             import gymnasium_robotics
-            import mujoco  # noqa: F401
     except (ModuleNotFoundError, importlib.metadata.PackageNotFoundError) as error:
         raise UserError(f"Simulated robots need MuJoCo and Gymnasium-Robotics ({error}): {INSTALL}") from None
     # Its warnings are for authors of environments.

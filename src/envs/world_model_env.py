@@ -68,7 +68,19 @@ class WorldModelEnv:
 
     @num_steps_denoising.setter
     def num_steps_denoising(self, steps: int) -> None:
-        self.sampler = DiffusionSampler(self.denoiser, replace(self.sampler.config, num_steps_denoising=steps))
+        self._sample_with(num_steps_denoising=steps)
+
+    @property
+    def most_steps_denoising(self) -> int:
+        return self.sampler.most_steps
+
+    @property
+    def eta(self) -> float | None:
+        return getattr(self.sampler.config, "eta", None)
+
+    @eta.setter
+    def eta(self, eta: float) -> None:
+        self._sample_with(eta=eta)
 
     @property
     def shows_rewards(self) -> bool:
@@ -139,6 +151,10 @@ class WorldModelEnv:
         predicted = self._predict(State(*[torch.cat(column) for column in columns]), act)
         parts = predicted.split([world.num_envs for world in worlds])
         return [world._advance(part) for world, part in zip(worlds, parts, strict=True)]
+
+    def _sample_with(self, **changes: Any) -> None:
+        """Change settings of the sampler."""
+        self.sampler = DiffusionSampler(self.denoiser, replace(self.sampler.config, **changes))
 
     def _predict(self, now: State, act: Tensor) -> Prediction:
         acts = torch.cat((now.act[:, :-1], act[:, None].to(now.act.dtype)), dim=1)

@@ -8,6 +8,8 @@ import torch
 from tqdm import tqdm
 
 from game.play_env import PlayEnv
+from game.prediction_env import PredictionEnv
+from game.view import Playable
 from game.window.painter import Painter
 
 WARM_UP = 5
@@ -39,11 +41,18 @@ class Stopwatch:
         return time.perf_counter()
 
 
-def measure(play: PlayEnv, painter: Painter, num_steps: int, device: torch.device) -> str:
-    """Play that many steps in each world; a table of frames per second and the share of each part."""
+def measure(play: PlayEnv | PredictionEnv, painter: Painter, num_steps: int, device: torch.device) -> str:
+    """Play that many steps in each world, or make as many predictions of recorded frames.
+
+    Returns a table of frames per second and the share of each part.
+    """
     lines = []
     stopwatch = Stopwatch(device)
     stopwatch.wrap(painter, "paint", "drawing")
+    if isinstance(play, PredictionEnv):
+        for name, (owner, method) in play.predictor.world.parts().items():
+            stopwatch.wrap(owner, method, name)
+        return "\n".join(_measure("predictions", play, painter, num_steps, stopwatch))
     if play.policy is not None:
         stopwatch.wrap(play.policy, "act", "policy")
     for world in play.worlds:
@@ -51,17 +60,27 @@ def measure(play: PlayEnv, painter: Painter, num_steps: int, device: torch.devic
         for name, (owner, method) in parts.items():
             stopwatch.wrap(owner, method, name)
     for world in play.worlds:
-        for _ in range(WARM_UP):
-            play.tick([])
-        stopwatch.seconds.clear()
-        started = stopwatch.now()
-        for _ in tqdm(range(num_steps), world.label, leave=False):
-            play.tick([])
-            painter.paint(play.view())
-        lines += _report(world.label, num_steps, stopwatch.now() - started, stopwatch.seconds)
+        lines += _measure(world.label, play, painter, num_steps, stopwatch)
         play.press("right")
     play.close()
     return "\n".join(lines)
+
+
+def _measure(label: str, playable: Playable, painter: Painter, num_steps: int, stopwatch: Stopwatch) -> list[str]:
+    def tick() -> None:
+        if playable.is_still:
+            playable.press("space")
+        playable.tick([])
+
+    for _ in range(WARM_UP):
+        tick()
+        playable.view()
+    stopwatch.seconds.clear()
+    started = stopwatch.now()
+    for _ in tqdm(range(num_steps), label, leave=False):
+        tick()
+        painter.paint(playable.view())
+    return _report(label, num_steps, stopwatch.now() - started, stopwatch.seconds)
 
 
 def _report(label: str, num_steps: int, total: float, seconds: dict[str, float]) -> list[str]:

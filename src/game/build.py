@@ -13,8 +13,12 @@ from errors import UserError
 from game.idle_keys import IdleKeys
 from game.keys import ActionKeys
 from game.layout_keys import LayoutKeys
+from game.live_env import LiveEnv
 from game.moment import Place
 from game.play_env import PlayEnv
+from game.prediction_env import PredictionEnv
+from game.predictions import open_predictions
+from game.predictor import Predictor
 from game.recorder import Recorder
 from game.spawns import SpawnStarts
 from game.starts import NUM_COLLECTED_STEPS, StartSource, open_starts
@@ -24,14 +28,17 @@ from run.folder import RunFolder
 from trained.opening import find_spaces, open_agent
 from trained.source import Source
 
+Player = PlayEnv | PredictionEnv | LiveEnv
 HORIZON_OF_POLICIES = 50
 LABELS = {"wm": "world model", "test": "real (test)", "train": "real (train)"}
 
 
 @dataclass(frozen=True)
 class PlayConfig:
-    """The world to start in (`env`: wm, test or train; None: the first that exists), who acts, and what is recorded.
+    """The world to start in (`env`: wm, test or train), who acts, and what is recorded.
 
+    `env` is data or live for predictions beside recorded episodes, or beside the simulated kitchen. None: data for
+    models that look several recorded steps ahead, as no action of a person leads there, else the first world there is.
     Without a `controller`, the policy acts, and a person where there is no policy. Without a `horizon`, an agent with a
     policy imagines 50 steps, and one without a policy as many as its settings say. Where
     there is no data, the policy plays `initial_steps` real steps to start imagination from.
@@ -62,13 +69,16 @@ class Stage:
     controller: str
     starts: StartSource | None
 
-    def player(self, number: int = 0) -> PlayEnv:
+    def player(self, number: int = 0) -> Player:
         """Worlds, memory and recorder of the `number`-th player.
 
         Raises UserError when the world to start in does not exist.
         """
         config = replace(self.config, seed=self.config.seed + number)
         policy, world = self.algorithm.policy, self.algorithm.world(1)
+        looks_ahead = self.source.config.static_dataset.stride > 1
+        if config.env in ("data", "live") or (config.env is None and looks_ahead):
+            return open_predictions(config.env or "data", self.source, self.spaces, self._predictor(world), config.seed)
         is_needed = world is None or config.env in ("test", "train")
         places = _real_places(self.source, self.spaces, config, self.device, is_needed)
         if world is not None:
@@ -88,6 +98,13 @@ class Stage:
             config.store_original_obs,
         )
 
+    def _predictor(self, world: World | None) -> Predictor:
+        if world is None:
+            raise UserError(f"{self.source.folder} was trained without a world model: there is nothing that predicts.")
+        if self.config.record:
+            raise UserError("-r records what is played, and predictions are not played: use --env wm.")
+        return Predictor(world, self.device, self.precision)
+
 
 def open_stage(source: Source, config: PlayConfig, device: torch.device, is_for_people: bool = True) -> Stage:
     """Open the agent, and the data that imagination starts from.
@@ -103,13 +120,13 @@ def open_stage(source: Source, config: PlayConfig, device: torch.device, is_for_
     policy, world = algorithm.policy, algorithm.world(1)
     controller = _choose_controller(config, policy, is_for_people)
     starts: StartSource | None = None
-    if world is not None or controller == "replay":
+    if config.env != "live" and (world is not None or controller == "replay"):
         length = 1 if world is None else world.num_context_steps
         starts = _open_starts(source, length, policy, config, device, precision)
     return Stage(source, config, device, precision, spaces, algorithm, controller, starts)
 
 
-def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_for_people: bool = True) -> PlayEnv:
+def build_play_env(source: Source, config: PlayConfig, device: torch.device, is_for_people: bool = True) -> Player:
     """One player on a stage of its own; raises UserError when the world to start in does not exist."""
     return open_stage(source, config, device, is_for_people).player()
 

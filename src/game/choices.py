@@ -13,7 +13,7 @@ from game.view import Choice
 CONTROLLERS = {"policy": "π", "human": "H", "random": "random", "replay": "replay"}
 """Who may act, and what their recordings are called."""
 LONGEST_HORIZON = 100_000
-MOST_DENOISING = 100
+MOST_DENOISING = 1000
 
 
 def play_choices(
@@ -27,7 +27,7 @@ def play_choices(
     if place.imagined is not None:
         found.append(Choice("horizon", place.imagined.horizon, least=1, most=LONGEST_HORIZON))
     if isinstance(place.env, DenoisingWorld):
-        found.append(Choice("denoising", place.env.num_steps_denoising, least=1, most=MOST_DENOISING))
+        found.append(Choice("denoising", place.env.num_steps_denoising, least=1, most=most_denoising(place.env)))
     return tuple(found)
 
 
@@ -49,7 +49,11 @@ def set_denoising(worlds: Sequence[World], steps: int) -> None:
     """Of the worlds that denoise; raises UserError for a number of steps that is not possible."""
     for world in worlds:
         if isinstance(world, DenoisingWorld):
-            world.num_steps_denoising = check_number("denoising", steps, MOST_DENOISING)
+            world.num_steps_denoising = check_number("denoising", steps, most_denoising(world))
+
+
+def most_denoising(world: DenoisingWorld) -> int:
+    return min(MOST_DENOISING, world.most_steps_denoising)
 
 
 def check_word(name: str, word: str, known: Sequence[str]) -> int:

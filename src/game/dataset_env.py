@@ -69,6 +69,11 @@ class DatasetEnv:
         return self.datasets[self._name]
 
     @property
+    def pace(self) -> int:
+        """Steps from one place to the next while it plays."""
+        return 1
+
+    @property
     def num_places(self) -> int:
         """Steps of the episode, and the frame after them where it is known."""
         return len(self.episode) + ("final_observation" in self.episode.info)
@@ -83,7 +88,7 @@ class DatasetEnv:
             case "return" if digits:
                 self._jump(int(digits))
             case "return":
-                self.step = 0
+                self._go_to_step(0)
             case "m":
                 names = list(self.datasets)
                 self.obey(SetDataset(names[(names.index(self._name) + 1) % len(names)]))
@@ -96,8 +101,8 @@ class DatasetEnv:
                 self._go_to_step(self.step + (PAGE if key == "page up" else -PAGE))
             case "space":
                 self.is_playing = not self.is_playing
-                if self.is_playing and self.step == self.num_places - 1:
-                    self.step = 0
+                if self.is_playing and self.step + self.pace >= self.num_places:
+                    self._go_to_step(0)
 
     def obey(self, command: Command) -> None:
         """Do what a person wants; raises UserError for what does not exist."""
@@ -119,34 +124,53 @@ class DatasetEnv:
 
     def tick(self, held: list[str], motion: tuple[float, float] = (0, 0)) -> None:
         if self.is_playing:
-            self._go_to_step(self.step + 1)
-            self.is_playing = self.step < self.num_places - 1
+            self._go_to_step(self.step + self.pace)
+            self.is_playing = self.step + self.pace < self.num_places
 
     def close(self) -> None:
         """Nothing has to be stored."""
 
     def view(self) -> View:
-        episode, step, dataset = self.episode, self.step, self.dataset
-        is_step = step < len(episode)
-        count, longest = dataset.num_episodes - 1, max(dataset.lengths)
+        is_step = self.step < len(self.episode)
         fields = (
-            Field("data set", self._name, 9 + max(map(len, self.datasets))),
-            Field("episode", f"{self.episode_id} of 0-{count}", 14 + 2 * len(str(count))),
-            Field("step", f"{step} of 0-{len(episode) - 1}" if is_step else "final", 11 + 2 * len(str(longest))),
+            *self.place,
             Field("action", self._action() if is_step else "-", 7 + self._longest_action()),
             *(self._outcomes() if self._has_outcomes else ()),
         )
-        frame = episode.obs[step] if is_step else episode.info["final_observation"]
-        message = f"go to episode {self.digits}_" if self.digits else self._message
-        choices = (
-            Choice("dataset", self._name, tuple(self.datasets)),
-            Choice("episode", self.episode_id, least=0, most=count),
-            Choice("step", step, least=0, most=self.num_places - 1),
-        )
-        full = self._full_frame() if is_step else None
+        frame, full = self.frame(self.step), self._full_frame() if is_step else None
         preview = None if full is None else frame
         strip = self._trajectory()
-        return View(frame if full is None else full, fields, (), strip, message, preview, choices=choices)
+        shown = frame if full is None else full
+        return View(shown, fields, (), strip, self.message, preview, choices=self.choices)
+
+    @property
+    def place(self) -> tuple[Field, ...]:
+        """Data set, episode and step."""
+        step, count, longest = self.step, self.dataset.num_episodes - 1, max(self.dataset.lengths)
+        is_step = step < len(self.episode)
+        return (
+            Field("data set", self._name, 9 + max(map(len, self.datasets))),
+            Field("episode", f"{self.episode_id} of 0-{count}", 14 + 2 * len(str(count))),
+            Field("step", f"{step} of 0-{len(self.episode) - 1}" if is_step else "final", 11 + 2 * len(str(longest))),
+        )
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        return (
+            Choice("dataset", self._name, tuple(self.datasets)),
+            Choice("episode", self.episode_id, least=0, most=self.dataset.num_episodes - 1),
+            Choice("step", self.step, least=0, most=self.num_places - 1),
+        )
+
+    @property
+    def message(self) -> str:
+        return f"go to episode {self.digits}_" if self.digits else self._message
+
+    def frame(self, step: int) -> Tensor | None:
+        """The frame (c, h, w) at a step, also after the last one; None where it is not known."""
+        if step < len(self.episode):
+            return self.episode.obs[step]
+        return self.episode.info.get("final_observation") if step == len(self.episode) else None
 
     @property
     def _has_outcomes(self) -> bool:

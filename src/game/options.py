@@ -42,7 +42,11 @@ def read_arguments() -> argparse.Namespace:
         "--trust", action="store_true", help="import the modules that the run's settings name, which runs their code"
     )
     how = parser.add_argument_group("how")
-    how.add_argument("--env", choices=("wm", "test", "train"), help="world to start in: world model, or real")
+    how.add_argument(
+        "--env",
+        choices=("wm", "test", "train", "data", "live"),
+        help="imagined, real, or predictions beside data, a kitchen",
+    )
     how.add_argument("--controller", choices=tuple(CONTROLLERS), help="who acts at first (policy, else human)")
     how.add_argument(
         "--horizon",
@@ -138,6 +142,9 @@ def find_conflict(arguments: argparse.Namespace) -> str | None:
         and (arguments.fullscreen or arguments.video is not None),
         "--port, --host and --max-players need --web": not arguments.web
         and any(value is not None for value in (arguments.port, arguments.host, arguments.max_players)),
+        "--env data and live cannot be combined with -r, --controller or --horizon": arguments.env in ("data", "live")
+        and (arguments.record or arguments.controller is not None or arguments.horizon is not None),
+        "--env live cannot be combined with --benchmark": arguments.env == "live" and arguments.benchmark,
         "--repo needs --pretrained": arguments.repo is not None and arguments.pretrained is None,
         f"--size {arguments.size} is too large: {LARGEST_SIZE} at most": arguments.size > LARGEST_SIZE,
     }

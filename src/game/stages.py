@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
-from game.build import Stage, open_stage
+from game.build import Player, Stage, open_stage
 from game.play_env import PlayEnv
 from game.recorder import Recorder
 from trained.source import list_runs, load_source
@@ -24,20 +24,20 @@ class Stages:
             lambda run: open_stage(load_source(run, None, False, overrides, trusts), first.config, first.device)
         )
 
-    def player(self, number: int) -> PlayEnv:
+    def player(self, number: int) -> Player:
         """A player of the first run."""
         return self._keep(self._first.player(number))
 
-    def openers(self) -> dict[str, Callable[[int], PlayEnv]]:
+    def openers(self) -> dict[str, Callable[[int], Player]]:
         """Functions that make the player of a number, by the names of runs; the first run comes first."""
         runs, folder = list_runs(), self._first.source.folder
         here = next((name for name, run in runs.items() if run == folder), folder.name)
         return {here: self.player, **{name: partial(self._other, run) for name, run in runs.items() if name != here}}
 
-    def _other(self, run: Path, number: int) -> PlayEnv:
+    def _other(self, run: Path, number: int) -> Player:
         return self._keep(self._open(run).player(number))
 
-    def _keep(self, player: PlayEnv) -> PlayEnv:
-        if player.recorder is not None:
+    def _keep(self, player: Player) -> Player:
+        if isinstance(player, PlayEnv) and player.recorder is not None:
             self.recorders.append(player.recorder)
         return player

@@ -9,15 +9,11 @@ import gymnasium
 import numpy as np
 from tqdm import tqdm
 
+from envs.kitchen import LONGEST, make_kitchen
 from envs.kitchen_motions import TASKS, ScriptedMotion
-from envs.robotics import make_robot
 from errors import UserError
 from preparation.minari_source import METADATA, import_minari
 
-KITCHEN = "FrankaKitchen-v1"
-KITCHEN_TASKS = ("microwave", "kettle", "light switch", "slide cabinet")
-LONGEST = 450
-"""Steps of an episode at most, as in the published data sets."""
 ATTEMPTS = 10
 NAME = "kitchen/scripted-v0"
 
@@ -51,12 +47,6 @@ def record_data_set(out: Path, num_episodes: int, seed: int) -> list[tuple[str, 
     _write(out, env, [episode for _, episode in recorded])
     env.close()
     return recorded
-
-
-def make_kitchen() -> gymnasium.Env:
-    """The kitchen with the settings of the published data sets."""
-    flags = {"terminate_on_tasks_completed": False, "remove_task_when_completed": False}
-    return make_robot(KITCHEN, {"tasks_to_complete": list(KITCHEN_TASKS), **flags}, LONGEST)
 
 
 def record_episode(env: gymnasium.Env, name: str, key: tuple[int, ...]) -> ScriptedEpisode:

@@ -12,9 +12,10 @@ import torch
 from data import Episode
 from data.full_frames import FILE_ID
 from envs.gymnasium_env import is_image
+from envs.kitchen import PUBLISHED, Look
+from envs.pictures import to_frames
 from errors import UserError
 from preparation.minari_source import MinariEpisode, MinariSource, actions_of
-from preparation.pictures import to_frames
 from preparation.recordings import (
     check_space,
     choose_test_names,
@@ -25,7 +26,7 @@ from preparation.recordings import (
     remove_parts,
     run_jobs,
 )
-from preparation.rendering import PUBLISHED, Look, Render, Renderer
+from preparation.rendering import Render, Renderer
 
 COMPLETIONS = "first_completions"
 """The entry of an episode's `info` with the step that first completed each task."""

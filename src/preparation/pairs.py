@@ -19,10 +19,10 @@ from torch import Tensor
 
 from data import Episode, to_bytes
 from data.full_frames import FILE_ID
+from envs.pictures import to_frames
 from errors import UserError
 from files import is_plain_tensor, require_plain_file
 from preparation.minari_episodes import FrameOptions
-from preparation.pictures import to_frames
 from preparation.recordings import choose_test_names, finish_datasets, place_episodes, remove_parts
 
 LARGEST_SIDE = 8192

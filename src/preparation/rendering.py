@@ -1,35 +1,18 @@
 """Pictures of recorded episodes, drawn by the environment that they were recorded in."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from envs.kitchen import Look
 from envs.robotics import make_robot, opengl_needed
 from errors import UserError
 from preparation.minari_source import MinariEpisode
 
 Render = Literal["states", "replay"]
-
-
-@dataclass(frozen=True)
-class Look:
-    """How MuJoCo draws: height and width of pictures, pixels of the shadow map (0: no shadows), samples of a pixel."""
-
-    side: int = 480
-    shadow_map: int = 4096
-    samples: int = 8
-
-    def __str__(self) -> str:
-        return f"{self.side}x{self.side}, shadows {self.shadow_map}, samples {self.samples}"
-
-
-PUBLISHED = Look()
-QUICK = Look(side=128, shadow_map=0, samples=0)
-"""25 times faster. Without shadows the scene is brighter: these frames are not to be mixed with the others."""
 
 
 class Renderer:
@@ -54,10 +37,7 @@ class Renderer:
         if self._kitchen:
             arguments |= {"width": look.side, "height": look.side}
         self._env = make_robot(spec.id, arguments, spec.max_episode_steps)
-        model = getattr(self._env.unwrapped, "model", None)
-        if hasattr(model, "vis"):
-            # Read when the first picture is drawn.
-            model.vis.quality.shadowsize, model.vis.quality.offsamples = look.shadow_map, look.samples
+        look.set_in(self._env)
 
     def draw(self, episode: MinariEpisode, render: Render | None, seed: int) -> Iterator[np.ndarray]:
         """Yield n + 1 pictures, uint8 (h, w, 3), of an episode of n steps.

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import make_kitchen_data
+from envs.kitchen import make_kitchen
 from envs.kitchen_motions import TASKS
 from kitchen_data import require_opengl
-from preparation.kitchen_recording import make_kitchen, record_episode
+from preparation.kitchen_recording import record_episode
 from preparation.minari_source import MinariSource
 
 

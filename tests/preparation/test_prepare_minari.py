@@ -19,13 +19,14 @@ import runs
 from conftest import PROJECT
 from data import Dataset
 from data.full_frames import FILE_ID
+from envs.kitchen import QUICK
+from envs.pictures import to_frames
 from envs.robotics import import_robotics
 from kitchen_data import STEPS, require_opengl, require_robotics, write_images, write_part
 from preparation.minari_episodes import COMPLETIONS
 from preparation.minari_source import MinariSource, open_minari
 from preparation.pairs import read_pairs
-from preparation.pictures import to_frames
-from preparation.rendering import QUICK, Renderer
+from preparation.rendering import Renderer
 
 
 @pytest.fixture

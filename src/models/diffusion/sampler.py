@@ -13,6 +13,9 @@ from models.diffusion.samplers import Churn, Denoise, ddim, euler, heun
 from models.diffusion.schedules import CosineScheduleConfig, LinearScheduleConfig, Schedule, respaced_steps
 from ranges import BadSetting, Between, Fraction, Positive, Weight
 
+MOST_STEPS = 10_000
+"""Without a schedule."""
+
 
 @dataclass(frozen=True)
 class DiffusionSamplerConfig:
@@ -21,7 +24,7 @@ class DiffusionSamplerConfig:
     `s_cond` is the σ of the noise that is added to the history before each call of the network; it accumulates.
     """
 
-    num_steps_denoising: Annotated[int, Between(1, 10_000)] = 3
+    num_steps_denoising: Annotated[int, Between(1, MOST_STEPS)] = 3
     sigma_min: Positive = 2e-3
     sigma_max: Positive = 5.0
     rho: Annotated[int, Between(1, 1000)] = 7
@@ -54,13 +57,18 @@ class RespacedSamplerConfig:
 
     def sigmas(self, trained: Schedule | None) -> list[float]:
         """Noise levels from large to small, followed by zero. Raises BadSetting if there are not as many steps."""
-        schedule = trained if self.schedule is None else Schedule(self.schedule)
-        if schedule is None:
-            raise BadSetting("schedule=null needs a denoiser with a schedule, and this one was trained without.")
+        schedule = self.steps_of(trained)
         if self.num_steps_denoising > len(schedule):
             raise BadSetting(f"num_steps_denoising={self.num_steps_denoising} is too many: there are {len(schedule)}.")
         steps = respaced_steps(len(schedule), self.num_steps_denoising)
         return [*schedule.sigmas[steps].tolist(), 0.0]
+
+    def steps_of(self, trained: Schedule | None) -> Schedule:
+        """The schedule whose steps are taken, for a denoiser that was trained with `trained`."""
+        schedule = trained if self.schedule is None else Schedule(self.schedule)
+        if schedule is None:
+            raise BadSetting("schedule=null needs a denoiser with a schedule, and this one was trained without.")
+        return schedule
 
 
 SamplerConfig = DiffusionSamplerConfig | RespacedSamplerConfig
@@ -88,6 +96,12 @@ class DiffusionSampler:
             self._sigmas = config.sigmas(denoiser.schedule)
         else:
             self._sigmas = build_sigmas(config, torch.device("cpu")).tolist()
+
+    @property
+    def most_steps(self) -> int:
+        """The largest `num_steps_denoising` that is possible."""
+        is_respaced = isinstance(self.config, RespacedSamplerConfig)
+        return len(self.config.steps_of(self.denoiser.schedule)) if is_respaced else MOST_STEPS
 
     @torch.no_grad()
     def sample(self, obs: Tensor, act: Tensor | None, randn: Randn = torch.randn) -> tuple[Tensor, list[Tensor]]:
