@@ -43,6 +43,15 @@ def test_details_are_folded_and_the_height_stays() -> None:
     assert painter.paint(view(score=Score(3))).get_height() == height
 
 
+def test_pictures_are_drawn_after_an_environment_has_quit_pygame() -> None:
+    painter = Painter(320)
+    before = to_array(painter.paint(view(score=Score(3))))
+    for _ in range(2):
+        pygame.init()
+        pygame.quit()
+        assert (to_array(painter.paint(view(score=Score(3)))) == before).all()
+
+
 def test_the_return_is_the_largest_word() -> None:
     none, score = [to_array(Painter(320).paint(view(score=each))) for each in (None, Score(12, 3, 45))]
     assert letters(score[:40]) > letters(none[:40])

@@ -120,6 +120,10 @@ def line_height(font: pygame.font.Font) -> int:
 
 @lru_cache
 def font_of(pixels: int) -> pygame.font.Font:
+    pygame.font.init()
+    # Fonts crash after `pygame.quit`, which environments that draw with pygame call when they are closed.
+    pygame.register_quit(font_of.cache_clear)
+    pygame.register_quit(_text.cache_clear)
     return pygame.font.Font(str(FONT), pixels)
 
 

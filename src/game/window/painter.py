@@ -37,7 +37,6 @@ class Painter:
     """
 
     def __init__(self, size: int | tuple[int, int], has_header: bool = True, is_smooth: bool = False) -> None:
-        pygame.font.init()
         self.shows_details = False
         self.is_resized = False
         self._room = (size, size) if isinstance(size, int) else size
