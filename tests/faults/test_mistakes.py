@@ -224,7 +224,8 @@ def test_imagination_by_name_from_a_runs_own_code(finished: Path, tmp_path: Path
     assert result.returncode == 0, result.stderr
     assert film.is_file()
     words = complaint(runs.run([*play, "--video", film, "world_model_env=fats"]))
-    assert "world_model_env=fats is unknown: there is default, fast, higher_quality. Did you mean fast?" in words
+    known = "default, fast, higher_quality, respaced, respaced_10"
+    assert f"world_model_env=fats is unknown: there is {known}. Did you mean fast?" in words
 
 
 def test_folder_that_another_process_trains_in(finished: Path, tmp_path: Path, call: Callable[..., str]) -> None:
