@@ -130,7 +130,10 @@ def test_a_run_folder_has_a_benchmark_of_its_own(tmp_path: Path) -> None:
     command = [sys.executable, folder.path / "scripts" / "benchmark.py", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "--only {denoiser,rew_end_model,actor_critic,imagination,batches,dreamer,collection,full_frames}" in result.stdout
+    assert (
+        "--only {denoiser,rew_end_model,actor_critic,imagination,batches,dreamer,collection,full_frames}"
+        in result.stdout
+    )
 
 
 @pytest.mark.slow
