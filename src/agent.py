@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from errors import UserError, one_line
@@ -104,6 +103,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
     require_plain_file(path)
     try:
+        # The benchmark needs PyTorch and NumPy alone.
+        from safetensors.torch import load_file
+
         return load_file(path)
     # A damaged header can make any step fail.
     except Exception as error:
