@@ -113,6 +113,13 @@ class Reconstructor(Protocol):
 
 
 @runtime_checkable
+class ContinuingWorld(Protocol):
+    """A world whose steps say with which probability the episode continues (`Step.going_on`)."""
+
+    tells_continue: bool
+
+
+@runtime_checkable
 class JoinableWorld(Protocol):
     """A world of one row whose step can be computed together with other worlds' steps, as one batch.
 

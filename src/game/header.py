@@ -29,8 +29,9 @@ def header_fields(
             Field("reward", number(now.rew, 7, "+"), 14, is_detail=True),
             Field("end", yes_or_no(now.end), 7, is_detail=True),
         ]
-    if now.going_on is not None:
-        fields.append(Field("continue", f"{now.going_on:.3f}", 15))
+    if place.shows_continue:
+        # From the first frame, at which there is no number yet: pictures of a film have one size.
+        fields.append(Field("continue", "-" if now.going_on is None else f"{now.going_on:.3f}", 15))
     fields += [
         Field("trunc", yes_or_no(now.trunc), 9, is_detail=True),
         Field("action", "-" if now.act is None else keys.name(now.act), 7 + keys.longest_name),

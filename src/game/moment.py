@@ -6,7 +6,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from algorithms.base import World
+from algorithms.base import ContinuingWorld, World
 from envs import RealEnv
 
 
@@ -27,6 +27,11 @@ class Place:
     @property
     def shows_rewards(self) -> bool:
         return self.imagined is None or self.imagined.shows_rewards
+
+    @property
+    def shows_continue(self) -> bool:
+        """Whether the world says with which probability an episode continues."""
+        return isinstance(self.env, ContinuingWorld) and self.env.tells_continue
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class DreamerWorld:
     """
 
     shows_rewards = True
+    tells_continue = True
 
     def __init__(
         self,
