@@ -18,5 +18,9 @@ from training_helpers import compose
 
 if __name__ == "__main__":
     stop_at_once()
-    work = functools.partial(main.train, compose(*sys.argv[2:]), Path(sys.argv[1]), True)
-    sys.exit(explain(lambda: spawn_ranks([torch.device("cpu")] * 2, work), "Stopped."))
+
+    def train() -> int:
+        work = functools.partial(main.train, compose(*sys.argv[2:]), Path(sys.argv[1]), True)
+        return spawn_ranks([torch.device("cpu")] * 2, work)
+
+    sys.exit(explain(train, "Stopped."))

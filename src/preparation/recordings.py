@@ -3,6 +3,7 @@
 import argparse
 import ctypes
 import functools
+import multiprocessing
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ EVERY = 11
 """Without a list, every eleventh file is test data: 500 of the 5,503 of CS:GO."""
 FRAMES_AT_ONCE = 100
 PR_SET_PDEATHSIG = 1
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def choose_test_names(names: Sequence[str], listed: Path | None) -> set[str]:
@@ -142,9 +145,15 @@ def run_jobs(jobs: list[Callable[[], Any]], words: str, num_workers: int) -> dic
     """Do all jobs in parallel processes; returns the errors, one line each, by the number of the job."""
     mistakes = {}
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with ProcessPoolExecutor(num_workers, initializer=_begin_worker) as pool:
+    # A fork would copy locks that threads of libraries hold at that moment, and wait for them for ever.
+    context = multiprocessing.get_context("spawn")
+    resource_tracker.ensure_running()
+    with ProcessPoolExecutor(num_workers, context, initializer=_begin_worker) as pool:
         try:
+            # The workers begin with the signals held back, until they know what to do about them.
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             numbers = {pool.submit(job): number for number, job in enumerate(jobs)}
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             for future in tqdm(as_completed(numbers), words, len(numbers)):
                 try:
                     future.result()
@@ -158,6 +167,7 @@ def run_jobs(jobs: list[Callable[[], Any]], words: str, num_workers: int) -> dic
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             signal.signal(signal.SIGTERM, before)
     return mistakes
 
@@ -227,3 +237,6 @@ def _begin_worker() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    if not multiprocessing.parent_process().is_alive():
+        raise SystemExit(1)

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -168,7 +169,13 @@ def _spawned(rank: int, devices: list[torch.device], work: Callable[[Ranks], int
     # Imported here, so that components can be benchmarked with only PyTorch installed.
     from run.door import explain
 
-    raise SystemExit(explain(lambda: _join_group(rank, len(devices), devices[rank], work), "Stopped."))
+    try:
+        code = explain(lambda: _join_group(rank, len(devices), devices[rank], work), "Stopped.")
+    except Exception:
+        # PyTorch shows the error of one process only, which may be one that left because of this error.
+        traceback.print_exc()
+        code = 1
+    raise SystemExit(code)
 
 
 def _join_group(rank: int, world_size: int, device: torch.device, work: Callable[[Ranks], int]) -> int:
