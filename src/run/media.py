@@ -59,6 +59,7 @@ def _write_mp4(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, 
     writer = imageio_ffmpeg.write_frames(
         str(path), (width, height), fps=fps, codec="libx264", quality=8, macro_block_size=2, ffmpeg_log_level="error"
     )
+    _find_ffmpeg()
     writer.send(None)
     try:
         for frame in frames:
@@ -143,3 +144,11 @@ def _panel_and_curve(name: str) -> tuple[str, str, str]:
     if quantity.startswith("loss"):
         return f"{owner}: {quantity}", "/", split
     return "", "", ""
+
+
+def _find_ffmpeg() -> None:
+    """Let imageio-ffmpeg find its program, which it tries once; Ctrl-C, sent to all processes, can end that try."""
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        imageio_ffmpeg.get_ffmpeg_exe()
