@@ -20,7 +20,14 @@ from conftest import PROJECT
 from run.folder import RunFolder
 from run.ranks import spawn_ranks
 from training_helpers import compose
-from two_ranks import accumulate_gradients, compare_gradients, fail_alone, train, update_a_moved_component
+from two_ranks import (
+    accumulate_gradients,
+    compare_gradients,
+    fail_alone,
+    fail_on_first,
+    train,
+    update_a_moved_component,
+)
 
 pytestmark = pytest.mark.slow
 TWO_CPUS = [torch.device("cpu")] * 2
@@ -65,6 +72,11 @@ def test_both_ranks_end_with_the_same_weights_and_data(tmp_path: Path) -> None:
     assert len(set(ranks["digests"])) == 1
     assert ranks["lengths"][0] == ranks["lengths"][1]
     assert sum(ranks["lengths"][0]) == 70
+
+
+def test_the_error_of_a_rank_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    assert spawn_ranks(TWO_CPUS, fail_on_first) == 1
+    assert capfd.readouterr().err.count("ValueError: the first rank fails") == 1
 
 
 TORCHRUN = [PROJECT / "scripts" / "torchrun.py", "--nproc-per-node=2", "--standalone"]

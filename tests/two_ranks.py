@@ -234,3 +234,10 @@ def train(folder: Path, ranks: Ranks) -> int:
     if ranks.is_first:
         (folder / "ranks.json").write_text(json.dumps({"digests": digests, "lengths": lengths}))
     return 0
+
+
+def fail_on_first(ranks: Ranks) -> int:
+    """An error on the first rank, because of which the other one leaves without a word."""
+    if ranks.is_first:
+        raise ValueError("the first rank fails")
+    raise SystemExit(1)

@@ -145,7 +145,7 @@ def run_jobs(jobs: list[Callable[[], Any]], words: str, num_workers: int) -> dic
     """Do all jobs in parallel processes; returns the errors, one line each, by the number of the job."""
     mistakes = {}
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A fork would copy locks that threads of libraries hold at that moment, and wait for them for ever.
+    # A forked process can wait for ever: it has a copy of every lock, also of those that other threads hold.
     context = multiprocessing.get_context("spawn")
     resource_tracker.ensure_running()
     with ProcessPoolExecutor(num_workers, context, initializer=_begin_worker) as pool:
@@ -238,5 +238,6 @@ def _begin_worker() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    # It may have been killed before.
     if not multiprocessing.parent_process().is_alive():
         raise SystemExit(1)

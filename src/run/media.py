@@ -55,17 +55,25 @@ def check_film_path(path: Path) -> None:
 
 
 def _write_mp4(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, fps: int) -> None:
+    _find_ffmpeg()
     height, width = size
     writer = imageio_ffmpeg.write_frames(
         str(path), (width, height), fps=fps, codec="libx264", quality=8, macro_block_size=2, ffmpeg_log_level="error"
     )
-    _find_ffmpeg()
     writer.send(None)
     try:
         for frame in frames:
             writer.send(np.ascontiguousarray(frame))
     finally:
         writer.close()
+
+
+def _find_ffmpeg() -> None:
+    """Find the program. imageio-ffmpeg starts it for a test, which ends early if Ctrl-C reaches that process too."""
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def _write_gif(frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, fps: int) -> None:
@@ -144,11 +152,3 @@ def _panel_and_curve(name: str) -> tuple[str, str, str]:
     if quantity.startswith("loss"):
         return f"{owner}: {quantity}", "/", split
     return "", "", ""
-
-
-def _find_ffmpeg() -> None:
-    """Let imageio-ffmpeg find its program, which it tries once; Ctrl-C, sent to all processes, can end that try."""
-    try:
-        imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError:
-        imageio_ffmpeg.get_ffmpeg_exe()
