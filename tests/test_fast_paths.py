@@ -15,10 +15,10 @@ from algorithms.diamond.agent import DiamondAgent
 from data import Batch
 from files import load_tensors
 from models.actor_critic import Rollout
-from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
+from models.diffusion import Denoiser, DenoiserConfig, DiffusionSampler, DiffusionSamplerConfig, InnerModelConfig
 from run.compiled import compile_networks
 from run.device import autocast
-from test_reference import agent_config, batch_of
+from test_reference import GREY_LEVEL, agent_config, batch_of
 
 CPU = torch.device("cpu")
 FLOAT32_ERROR = 1e-4
@@ -128,6 +128,25 @@ def test_compiled(recorded: dict[str, Any], agent: DiamondAgent, name: str) -> N
     inevitable = plain_bf16.errors(exact)
     for parameter, error in compiled_bf16.errors(exact).items():
         assert error < max(FLOOR, MORE_THAN_PLAIN * inevitable[parameter]), parameter
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [1, 2])
+def test_compiled_sampling(order: int) -> None:
+    """Steps of Euler and Heun, in float32. A frame that is quantised may round to a neighbouring level."""
+    if shutil.which("g++") is None:
+        pytest.skip("compilation on the CPU needs a C++ compiler")
+    plain = small_denoiser().eval()
+    fast = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    assert compile_networks([fast.network_to_compile], True, CPU, is_first=True)
+    obs, act, frames = torch.rand(2, 4, 3, 16, 16) * 2 - 1, torch.randint(4, (2, 4)), []
+    for denoiser in (fast, plain):
+        torch.manual_seed(0)
+        config = DiffusionSamplerConfig(num_steps_denoising=3, order=order, s_churn=0.5)
+        frames.append(DiffusionSampler(denoiser, config).sample(obs, act)[0])
+    off = (frames[0] - frames[1]).abs()
+    assert float(off.max()) < 2.5 * GREY_LEVEL
+    assert float((off > GREY_LEVEL / 2).float().mean()) < 0.01
 
 
 def small_denoiser() -> Denoiser:
