@@ -161,5 +161,12 @@ def _make_collectors(
 ) -> dict[str, Collector]:
     """A collector for each environment, which plays in it and stores its episodes."""
     stores = {"train": data.train.add_episode, "test": data.test.dataset.add_episode}
-    epsilons = {"train": collection.train.epsilon, "test": collection.test.epsilon}
-    return {name: Collector(env, policy, stores[name], epsilons[name], precision, device) for name, env in envs.items()}
+    explores = {
+        "train": (collection.train.epsilon, collection.train.epsilon_zeta),
+        "test": (collection.test.epsilon, None),
+    }
+    collectors = {}
+    for name, env in envs.items():
+        epsilon, zeta = explores[name]
+        collectors[name] = Collector(env, policy, stores[name], epsilon, precision, device, zeta)
+    return collectors

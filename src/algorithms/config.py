@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from algorithms.base import Collect
 from envs import EnvConfig, same_frames
 from errors import UserError
-from ranges import BadSetting, Between, Count, Fraction, Whole
+from ranges import Above, BadSetting, Between, Count, Fraction, Whole
 from run.log import WandbConfig
 
 Seed = Annotated[int, Between(0, 2**31 - 1)]
@@ -83,10 +83,14 @@ class FirstEpochConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCollectionConfig:
-    """Collection of training experience; a random action is taken with probability `epsilon`."""
+    """Collection of training experience; a random action is taken with probability `epsilon`.
+
+    `epsilon_zeta` is the exponent of the durations of random actions; with null they take one step.
+    """
 
     num_envs: NumEnvs
     epsilon: Fraction
+    epsilon_zeta: Annotated[float, Above(1, 100)] | None = None
     num_steps_total: Count
     steps_per_epoch: Count
     first_epoch: FirstEpochConfig

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data import Episode, Step, to_device
+from rl.exploration import Exploration
 from rl.policy import Env, Memory, Policy, Rememberer, send
 from rl.results import Results
 from run.device import autocast
@@ -48,17 +49,18 @@ class Collector:
         epsilon: float,
         precision: torch.dtype = torch.float32,
         device: torch.device | None = None,
+        zeta: float | None = None,
     ) -> None:
-        """A random action is taken with probability `epsilon`; the policy runs in `precision`.
+        """A random action is taken with probability `epsilon`, and repeated as `Exploration` says about `zeta`.
 
-        With `store=None` no frames are kept: only the returns and lengths of episodes are.
+        The policy runs in `precision`. With `store=None` no frames are kept, only returns and lengths of episodes.
         `device`: where the policy runs; by default, where the environment's frames are. Episodes are kept in main
         memory, so the frames of an environment that returns them there travel only once: to the policy.
         """
         self.env = env
         self.policy = policy
         self.store = store
-        self.epsilon = epsilon
+        self.exploration = Exploration(epsilon, zeta, env.num_envs, env.num_actions)
         self.precision = precision
         self.device = device
         self.num_steps = 0
@@ -129,10 +131,7 @@ class Collector:
         obs, is_first = to_device(self._obs, device), to_device(self._is_first, device)
         with autocast(device, self.precision):
             act, self._memory = self.policy.act(obs, self._memory, is_first)
-        act = act.to(home)
-        if self.epsilon > 0:
-            explore = torch.rand(len(act), device=act.device) < self.epsilon
-            act = torch.where(explore, torch.randint_like(act, self.env.num_actions), act)
+        act = self.exploration.explore(act.to(home), self._is_first)
         extra: Mapping[str, Tensor] = {}
         if isinstance(self.policy, Rememberer):
             self._memory = self.policy.took(self._memory, to_device(act, device))
@@ -170,7 +169,13 @@ class Collector:
         ]
         counts = {name: getattr(self, name) for name in _COUNTS}
         position = {"obs": self._obs, "memory": self._memory, "is_first": self._is_first}
-        return {"env": self.env.state_dict(), "unfinished": unfinished, "counts": counts, "position": position}
+        return {
+            "env": self.env.state_dict(),
+            "unfinished": unfinished,
+            "counts": counts,
+            "position": position,
+            "exploration": self.exploration.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go back to a saved state; the policy's memory is moved to `device`."""
@@ -186,6 +191,8 @@ class Collector:
         ]
         for name in _COUNTS:
             setattr(self, name, state["counts"][name])
+        if "exploration" in state:  # since version 0.2
+            self.exploration.load_state_dict(state["exploration"])
         position, home = state["position"], device if self.device is None else torch.device("cpu")
         self._obs, self._is_first = send((position["obs"], position["is_first"]), home)
         self._memory = send(position["memory"], device)
