@@ -62,11 +62,12 @@ class Interleave:
 class PlayEpisodes:
     """Play `count` whole episodes in the test environments; they replace the test data.
 
-    Their returns are logged under `collection/<name>`.
+    Their returns are logged under `collection/<name>`. With `at_random`, all actions are random.
     """
 
     count: int
     name: str = "test"
+    at_random: bool = False
 
 
 @dataclass(frozen=True)

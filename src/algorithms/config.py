@@ -103,7 +103,10 @@ class TrainCollectionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TestCollectionConfig:
-    """Test episodes: `num_episodes` at each evaluation, `num_final_episodes` at the end of the run."""
+    """Test episodes: `num_episodes` at each evaluation, `num_final_episodes` at the end of the run.
+
+    At the end, as many are played at random.
+    """
 
     num_envs: NumEnvs
     epsilon: Fraction

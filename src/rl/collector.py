@@ -68,6 +68,7 @@ class Collector:
         self.returns: list[float] = []
         self.lengths: list[int] = []
         self._quota: list[int] | None = None
+        self._at_random = False
         self._obs: Tensor | None = None
         self._memory: Memory = None
         self._is_first: Tensor | None = None
@@ -75,17 +76,18 @@ class Collector:
         self._totals = [0.0] * env.num_envs
         self._ages = [0] * env.num_envs
 
-    def begin(self, num_episodes: int | None = None) -> None:
+    def begin(self, num_episodes: int | None = None, at_random: bool = False) -> None:
         """Reset every environment. All steps are stored, or, with `num_episodes` (evaluation), that many episodes.
 
-        Each environment plays a fixed share of the episodes: otherwise short episodes would be overrepresented.
+        With `at_random`, all actions are uniformly random. Each environment plays a fixed share of the episodes:
+        otherwise short episodes would be overrepresented.
         """
         start, count = self.env.reset(), self.env.num_envs
         self._obs, self._memory = start.obs, self.policy.initial(count)
         self._is_first = torch.ones(count, dtype=torch.bool, device=start.obs.device)
         self._unfinished = [_Unfinished() for _ in range(count)]
         self._totals, self._ages, self.episodes_of = [0.0] * count, [0] * count, [0] * count
-        self._quota = None
+        self._quota, self._at_random = None, at_random
         if num_episodes is not None:
             self._quota = [num_episodes // count + (index < num_episodes % count) for index in range(count)]
         self.forget_results()
@@ -131,7 +133,11 @@ class Collector:
         obs, is_first = to_device(self._obs, device), to_device(self._is_first, device)
         with autocast(device, self.precision):
             act, self._memory = self.policy.act(obs, self._memory, is_first)
-        act = self.exploration.explore(act.to(home), self._is_first)
+        act = act.to(home)
+        if self._at_random:
+            act = torch.randint_like(act, self.env.num_actions)
+        else:
+            act = self.exploration.explore(act, self._is_first)
         extra: Mapping[str, Tensor] = {}
         if isinstance(self.policy, Rememberer):
             self._memory = self.policy.took(self._memory, to_device(act, device))
@@ -190,8 +196,8 @@ class Collector:
             for each in state["unfinished"]
         ]
         for name in _COUNTS:
-            setattr(self, name, state["counts"][name])
-        if "exploration" in state:  # since version 0.2
+            setattr(self, name, state["counts"].get(name, False))  # earlier versions did not play at random
+        if "exploration" in state:  # not in checkpoints of earlier versions
             self.exploration.load_state_dict(state["exploration"])
         position, home = state["position"], device if self.device is None else torch.device("cpu")
         self._obs, self._is_first = send((position["obs"], position["is_first"]), home)
@@ -225,7 +231,7 @@ class Collector:
         self._unfinished[index], self._totals[index], self._ages[index] = _Unfinished(), 0.0, 0
 
 
-_COUNTS = ("num_steps", "episodes_of", "returns", "lengths", "_quota", "_totals", "_ages")
+_COUNTS = ("num_steps", "episodes_of", "returns", "lengths", "_quota", "_at_random", "_totals", "_ages")
 """Names of the attributes that a collector's state holds as counts."""
 
 

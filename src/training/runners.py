@@ -141,7 +141,7 @@ class Runners:
             return
         if not self.progress.phase_has_begun:
             test.start_over()
-            collector.begin(phase.count)
+            collector.begin(phase.count, phase.at_random)
             self.progress.phase_has_begun = True
         self._take(collector.rest(), collector, "Playing test episodes", phase.count, len(collector.returns))
         test.dataset.save_info()

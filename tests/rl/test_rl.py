@@ -286,6 +286,21 @@ def test_exploration_is_uniform(policy: ActorCritic) -> None:
     assert ((torch.bincount(acts, minlength=3) - expected).abs() < 6 * expected.sqrt()).all()
 
 
+def test_episodes_can_be_played_at_random(policy: ActorCritic) -> None:
+    policy.actor_linear.weight.data.zero_()
+    policy.actor_linear.bias.data = torch.tensor([50.0, 0.0, 0.0])
+    shelf, count = Shelf(), 300
+    collector = Collector(Counting((10,) * 10), ActorCriticPolicy(policy), shelf, epsilon=0.0)
+    collector.begin(count, at_random=True)
+    assert list(collector.rest())[-1] == count
+    acts = torch.cat([episode.act for episode in shelf.episodes])
+    # 6 standard deviations: fails by chance in fewer than one of 10^7 tests.
+    assert ((torch.bincount(acts, minlength=3) - 1000).abs() < 6 * (3000 * 2 / 9) ** 0.5).all()
+    collector.begin(2)
+    assert list(collector.rest())[-1] == 2
+    assert not torch.cat([episode.act for episode in shelf.episodes[count:]]).any()
+
+
 def test_random_actions_are_repeated_as_often_as_a_zeta_distribution_says() -> None:
     count, zeta = 20_000, 2.0
     exploration = Exploration(1.0, zeta, count, num_actions=1000)
