@@ -14,6 +14,8 @@ from models.rew_end_model import RewEndModelConfig
 from ranges import BadSetting, Whole
 
 SAFETENSORS = ".safetensors"
+MOMENTS = {"step": False, "exp_avg": True, "exp_avg_sq": True}
+"""What AdamW keeps for a parameter, and whether it has the parameter's shape."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,30 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not is_plain_tensor(value):
             raise UserError(f"{path} holds no agent: {name} is not a dense tensor.")
     return stored
+
+
+def read_moments(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Read AdamW's state, by the names of the denoiser's parameters, from a `.pth` of the published kitchen predictor.
+
+    Raises UserError if the file holds none, or none that fits its own weights.
+    """
+    stored = load_tensors(Path(path))
+    try:
+        weights, state = stored["model_state_dict"], stored["optimizer_state_dict"]["state"]
+        # Its only group has the parameters in the network's order, and the network has no buffers.
+        moments = {f"inner_model.{name}": state[number] for number, name in enumerate(weights)}
+        shapes = [(weight.shape, moment) for weight, moment in zip(weights.values(), moments.values(), strict=True)]
+        fits = all(
+            moment.keys() == MOMENTS.keys()
+            and all(is_plain_tensor(each) and each.isfinite().all() for each in moment.values())
+            and all(moment[name].shape == (shape if is_like else ()) for name, is_like in MOMENTS.items())
+            for shape, moment in shapes
+        )
+    except (TypeError, KeyError, AttributeError, IndexError):
+        fits = False
+    if not fits:
+        raise UserError(f"{path} holds no state of an optimizer: use initialization.load_optimizer=false.")
+    return moments
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

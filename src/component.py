@@ -158,8 +158,10 @@ class Component:
             self._share_gradients()
 
     def _share_gradients(self) -> None:
-        # Buffers are constants, and equal on all ranks from the start.
-        self._forward = self.module if self._is_alone else DistributedDataParallel(self.module, broadcast_buffers=False)
+        if not self._is_alone:
+            self._forward = DistributedDataParallel(self.module)
+            # Buffers are equal on all ranks. The argument for this has another name in each version of PyTorch.
+            self._forward.broadcast_buffers = False
 
     def _sharing_gradients(self, is_last: bool) -> contextlib.AbstractContextManager:
         """Ranks exchange their gradients once in an update: in the backward pass of its last batch."""

@@ -39,7 +39,7 @@ from run.door import explain, fail
 from run.folder import PROJECT, RunFolder
 from run.interrupt import Interrupted, stop_at_once
 from run.lock import alone_in
-from run.ranks import Ranks, number_from_launcher, run_ranks
+from run.ranks import Ranks, leave, number_from_launcher, run_ranks
 from run.settings import read_overrides
 from run.threads import choose_threads
 from trainer import Trainer
@@ -120,8 +120,8 @@ def new_folder() -> Path:
 def resume(arguments: list[str]) -> int:
     """Resume the run in the folder that the first argument names (default: the current one).
 
-    Further arguments override settings. A finished run continues if it has more epochs with them. The run's own code is
-    trusted to import the modules that the settings name; other code asks for `--trust`.
+    Further arguments override settings, and the run keeps them. A finished run continues if it has more epochs with
+    them. The run's own code is trusted to import the modules that the settings name; other code asks for `--trust`.
     """
     trusts, arguments = "--trust" in arguments, [word for word in arguments if word != "--trust"]
     names_folder = bool(arguments) and ("=" not in arguments[0] or Path(arguments[0]).is_dir())
@@ -134,7 +134,7 @@ def resume(arguments: list[str]) -> int:
     for env in (typed.env.train, typed.env.test):
         check_env(env, trusts)
     state = read_state(folder) if folder.state.exists() else None
-    if state is not None and is_over(state["progress"], typed, may_continue=bool(overrides)):
+    if state is not None and is_over(state["progress"], typed):
         if number_from_launcher("RANK") == 0:
             # Another process that has the folder does this itself.
             with contextlib.suppress(UserError), alone_in(folder.path):
@@ -160,10 +160,10 @@ def change(config: DictConfig, overrides: list[str]) -> DictConfig:
     return changed
 
 
-def is_over(progress: dict[str, Any], config: TrainerConfig, may_continue: bool) -> bool:
-    """Whether a run is finished. With `may_continue`, it is not if its settings now ask for more epochs."""
+def is_over(progress: dict[str, Any], config: TrainerConfig) -> bool:
+    """Whether a run is finished, and its settings ask for no more epochs than it had."""
     num_epochs = Schedule.of(config, learn=lambda epoch: ()).num_epochs(progress.get("first_collection"))
-    return progress["is_finished"] and not (may_continue and progress["epoch"] <= num_epochs)
+    return progress["is_finished"] and progress["epoch"] > num_epochs
 
 
 def launch(config: DictConfig, path: Path, is_new: bool) -> int:
@@ -205,6 +205,8 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
             ranks.on_first(enter)
             trainer = Trainer(definition, typed, folder, ranks, OmegaConf.to_container(config, resolve=True))
             if ranks.is_first and not is_new:
+                # The checkpoint fits these settings, and nothing was trained with them yet.
+                folder.keep(config)
                 print(f"Resuming at {trainer.position}", flush=True)
             trainer.run()
     except Interrupted as interrupt:
@@ -224,4 +226,4 @@ def train(config: DictConfig, path: Path, is_new: bool, ranks: Ranks) -> int:
 
 if __name__ == "__main__":
     stop_at_once()
-    sys.exit(explain(main, "Stopped."))
+    leave(lambda: explain(main, "Stopped."))

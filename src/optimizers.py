@@ -1,26 +1,48 @@
 """Settings of training: the optimizer, and the schedule of updates."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from errors import UserError
 from ranges import Above, BadSetting, Count, Positive, Weight, Whole
 
+DECAYS = ("layers", "all")
+
+Moments = Mapping[str, Mapping[str, Tensor]]
+"""The state of AdamW for each parameter, by the parameter's name."""
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW. Weight decay applies to the weights of linear, convolutional and recurrent layers only."""
+    """AdamW. With `decays=layers`, weight decay applies to the weights of linear, convolutional and recurrent layers.
+
+    With `decays=all` it applies to every parameter, as where PyTorch's AdamW is given a network's parameters.
+    """
 
     lr: Positive
     weight_decay: Weight
     eps: Annotated[float, Above(0, 1)] = 1e-8
+    decays: str = "layers"
 
-    def make(self, module: nn.Module) -> Optimizer:
-        return AdamW(decay_groups(module, self.weight_decay), lr=self.lr, eps=self.eps, fused=True)
+    def __post_init__(self) -> None:
+        if self.decays not in DECAYS:
+            raise BadSetting(f"decays={self.decays} is unknown: use {' or '.join(DECAYS)}.")
+
+    def make(self, module: nn.Module, moments: Moments | None = None) -> Optimizer:
+        """AdamW for a module; `moments` continues earlier training. They have to fit the parameters."""
+        groups: list[dict[str, Any]] = [{"params": list(module.parameters()), "weight_decay": self.weight_decay}]
+        if self.decays == "layers":
+            groups = decay_groups(module, self.weight_decay)
+        optimizer = AdamW(groups, lr=self.lr, eps=self.eps, fused=True)
+        for name, parameter in module.named_parameters() if moments is not None else ():
+            own = {key: value.to(parameter.device, copy=True) for key, value in moments[name].items()}
+            optimizer.state[parameter] = own
+        return optimizer
 
 
 @dataclass(frozen=True, kw_only=True)

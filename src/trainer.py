@@ -15,11 +15,13 @@ from rl.policy import Policy
 from run.compiled import compile_networks
 from run.device import choose_precision
 from run.folder import RunFolder
+from run.interrupt import Interrupted
 from run.log import Log
 from run.random_state import seed_everything
 from run.ranks import Ranks
 from training.checkpoint import Saved, check_phase
 from training.data import RunData, open_own_data, open_static_data, spaces_of
+from training.evaluations import Evaluations
 from training.progress import Progress
 from training.report import Report
 from training.runners import Runners
@@ -84,30 +86,42 @@ class Trainer:
         self.progress.is_finished = self.progress.is_finished and self.schedule.is_over(self.progress)
         self._report = Report(folder, self.schedule, definition.epoch_line, self._log)
         self._stops = Stops(ranks, config.checkpointing.minutes, lambda: saved.save(self._log))
+        evaluations = Evaluations(
+            self.algorithm,
+            self.data,
+            collectors.get("test"),
+            config.evaluation,
+            config.checkpointing,
+            folder,
+            ranks.device,
+            self.progress,
+            self.schedule,
+            self._report,
+            self._stops,
+        )
         self._runners = Runners(
             self.algorithm,
             self.data,
             collectors.get("train"),
-            collectors.get("test"),
             collection.train.num_steps_total,
-            config.evaluation,
-            config.checkpointing,
-            folder,
+            evaluations,
             ranks,
             self.progress,
-            self.schedule,
             self._report,
             self._stops,
         )
 
     def run(self) -> None:
         """Train to the end. After SIGINT, SIGTERM or SIGHUP, writes a checkpoint and raises Interrupted."""
-        while not self.progress.is_finished:
-            for phase in self._remaining_phases():
-                self._runners.run(phase)
-            self._finish_epoch()
-        if self._log is not None:
-            self._log.close()
+        try:
+            while not self.progress.is_finished:
+                for phase in self._remaining_phases():
+                    self._runners.run(phase)
+                self._finish_epoch()
+        except Interrupted:
+            self._close_log()
+            raise
+        self._close_log()
 
     @property
     def position(self) -> str:
@@ -127,6 +141,10 @@ class Trainer:
         while self.progress.phase < len(phases := self.schedule.phases(self.progress)):
             yield phases[self.progress.phase]
             self.progress.next_phase()
+
+    def _close_log(self) -> None:
+        if self._log is not None:
+            self._log.close()
 
     def _finish_epoch(self) -> None:
         progress = self.progress

@@ -14,6 +14,7 @@ from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig
 from models.metrics import MetricAverages
 from models.rew_end_model import RewEndModel, RewEndModelConfig
 from optimizers import OptimizerConfig, TrainingConfig, decay_groups
+from ranges import BadSetting
 from run.ranks import Ranks
 
 CPU = torch.device("cpu")
@@ -260,6 +261,26 @@ def test_weight_decay_is_for_weights_of_layers_only() -> None:
             )
             assert (id(parameter) in decayed) == is_weight, name
             assert (id(parameter) in others) != is_weight, name
+
+
+@pytest.mark.parametrize("decays", ["layers", "all"])
+def test_weight_decay_without_gradients(decays: str) -> None:
+    """Where nothing else moves them, decayed parameters shrink by 1 - lr · weight_decay in a step."""
+    module = nn.Sequential(nn.Linear(2, 3), nn.GroupNorm(1, 3))
+    nn.init.normal_(module[0].bias)
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    optimizer = OptimizerConfig(lr=0.1, weight_decay=0.5, decays=decays).make(module)
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in module.named_parameters():
+        shrinks = decays == "all" or name == "0.weight"
+        torch.testing.assert_close(parameter.detach(), before[name] * (0.95 if shrinks else 1.0))
+
+
+def test_unknown_decays() -> None:
+    with pytest.raises(BadSetting, match="decays=norms is unknown: use layers or all"):
+        OptimizerConfig(lr=0.1, weight_decay=0.5, decays="norms")
 
 
 def test_hooks_are_called_once_a_phase_and_once_an_update() -> None:

@@ -392,14 +392,15 @@ def test_upsampler_sampler(two_stage_agent: DiamondAgent, two_stages: dict[str, 
 @pytest.mark.parametrize("component", ["denoiser", "upsampler"])
 def test_two_stage_losses(two_stage_agent: DiamondAgent, two_stages: dict[str, Any], component: str) -> None:
     given, denoiser = two_stages[component]["loss"], getattr(two_stage_agent, component)
-    obs = given["obs"]
-    b, t = obs.shape[:2]
-    nothing = torch.zeros(b, t)
-    act = given.get("act", nothing.long())
-    mask, full = given["mask_padding"], given.get("full_res")
-    batch = Batch(obs, act, nothing, nothing.byte(), nothing.byte(), mask, obs[:, 0], full)
-    loss, _ = denoiser(batch, replaying(given["draws"]))
+    loss, _ = denoiser(two_stage_batch(given), replaying(given["draws"]))
     torch.testing.assert_close(loss, given["loss"], rtol=1e-5, atol=0)
+
+
+def two_stage_batch(given: dict[str, Any]) -> Batch:
+    obs = given["obs"]
+    nothing = torch.zeros(obs.shape[:2])
+    act, mask, full = given.get("act", nothing.long()), given["mask_padding"], given.get("full_res")
+    return Batch(obs, act, nothing, nothing.byte(), nothing.byte(), mask, obs[:, 0], full)
 
 
 def assert_same_samples(ours: tuple[Tensor, list[Tensor]], given: dict[str, Any]) -> None:

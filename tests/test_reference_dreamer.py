@@ -125,7 +125,7 @@ def replaying(draws: list[Tensor]) -> Callable[[torch.Size, torch.device], Tenso
     def gumbel(shape: torch.Size, device: torch.device) -> Tensor:
         draw = next(remaining)
         assert draw.shape == shape
-        return draw
+        return draw.to(device)
 
     return gumbel
 

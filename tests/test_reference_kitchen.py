@@ -140,7 +140,7 @@ def replaying_steps(t: Tensor) -> Callable[..., Tensor]:
 
     def randint(high: int, size: tuple[int], device: torch.device) -> Tensor:
         assert (tuple(t.shape), bool(t.max() < high)) == (size, True)
-        return t
+        return t.to(device)
 
     return randint
 

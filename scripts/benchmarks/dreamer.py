@@ -1,7 +1,7 @@
 """An update of DreamerV3 in both ways, and the optimizer's share of it."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from benchmarks.timing import Result, Work, compare
 from benchmarks.ways import NUM_ACTIONS, Bench, Way
 from component import Component
 from models.dreamer import Decoder, Encoder, Learner, LossConfig, Mlp, NetworkConfig, ReturnRange, Rows, Rssm
+from models.dreamer.images import double
 from models.laprop import LaProp
 from optimizers import TrainingConfig
 from run.ranks import Ranks
@@ -41,12 +42,24 @@ class PlainLaProp(Optimizer):
             param -= group["lr"] * state["momentum"] / (1 - 0.9**self.num_updates)
 
 
-def measure_dreamer(bench: Bench) -> list[Result]:
-    """A whole update, and the optimizer's step alone. The plain way has the optimizer above, and compiles nothing."""
-    learner, rows = make_learner(bench), make_rows(bench)
+class PlainDecoder(Decoder):
+    """The decoder as its description says it: height and width are doubled, and then convolved."""
+
+    def enlarge(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
+        return conv(double(x))
+
+
+def measure_dreamer(bench: Bench) -> Iterator[Result]:
+    """A whole update, and the optimizer's step alone.
+
+    The plain way has the optimizer and the decoder above, and compiles nothing.
+    """
+    learner, rows = make_learner(bench, Decoder), make_rows(bench)
+    plain_learner = make_learner(bench, PlainDecoder)
+    plain_learner.load_state_dict(learner.state_dict())
 
     def make_component(way: Way) -> Component:
-        module = copy.deepcopy(learner)
+        module = copy.deepcopy(plain_learner if way is bench.plain else learner)
         if way.is_compiled:
             for each in module.networks_to_compile:
                 each.compile(dynamic=False)
@@ -69,13 +82,11 @@ def measure_dreamer(bench: Bench) -> list[Result]:
             each.grad = torch.randn_like(each)
         return (PlainLaProp(params) if way is bench.plain else LaProp(params, LR)).step
 
-    return [
-        compare("DreamerV3 update", bench, make_update, bench.sizes.repeats, counts_operations=False),
-        compare("DreamerV3 optimizer", bench, make_step, 10 * bench.sizes.repeats, counts_operations=False),
-    ]
+    yield compare("DreamerV3 update", bench, make_update, bench.sizes.repeats, counts_operations=False)
+    yield compare("DreamerV3 optimizer", bench, make_step, 10 * bench.sizes.repeats, counts_operations=False)
 
 
-def make_learner(bench: Bench) -> Learner:
+def make_learner(bench: Bench, decoder: type[Decoder]) -> Learner:
     """The networks of a size; made here, because the package of the algorithm needs more libraries than they do."""
     unit, frame = bench.sizes.dreamer_unit, (3, bench.sizes.image, bench.sizes.image)
     config = NetworkConfig(deter=128 * unit, hidden=16 * unit, classes=unit, units=16 * unit, depth=unit)
@@ -83,7 +94,7 @@ def make_learner(bench: Bench) -> Learner:
     networks = {
         "encoder": encoder,
         "rssm": Rssm(config, NUM_ACTIONS, encoder.num_tokens),
-        "decoder": Decoder(config, frame),
+        "decoder": decoder(config, frame),
         "reward": Mlp(num_features, config.bins, width, config.reward_layers),
         "continue": Mlp(num_features, 1, width, config.continue_layers),
         "actor": Mlp(num_features, NUM_ACTIONS, width, config.actor_layers),
@@ -97,7 +108,7 @@ def make_learner(bench: Bench) -> Learner:
 def make_rows(bench: Bench) -> Rows:
     """Random rows without ends of episodes."""
     sizes, device = bench.sizes, bench.device
-    shape, networks = (sizes.dreamer_batch, sizes.dreamer_length + 1), make_learner(bench).networks
+    shape, networks = (sizes.dreamer_batch, sizes.dreamer_length + 1), make_learner(bench, Decoder).networks
     obs = torch.randint(256, (*shape, 3, sizes.image, sizes.image), dtype=torch.uint8, device=device)
     flags = [torch.zeros(shape, dtype=torch.bool, device=device) for _ in range(3)]
     start = networks["rssm"].initial(shape[0])

@@ -1,6 +1,6 @@
 """The parts of training that are measured in both ways: the three updates, imagination, and batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,21 +20,21 @@ from run.ranks import Ranks
 DENOISER_LENGTH, REW_END_LENGTH = 6, 19
 
 
-def measure_denoiser(bench: Bench) -> list[Result]:
+def measure_denoiser(bench: Bench) -> Iterator[Result]:
     def make(way: Way) -> Work:
         return make_update(bench, way, "denoiser", lambda: (way.draw(bench.sizes.batch, DENOISER_LENGTH, False), {}))
 
-    return [compare("denoiser update", bench, make, bench.sizes.repeats)]
+    yield compare("denoiser update", bench, make, bench.sizes.repeats)
 
 
-def measure_rew_end_model(bench: Bench) -> list[Result]:
+def measure_rew_end_model(bench: Bench) -> Iterator[Result]:
     def make(way: Way) -> Work:
         return make_update(bench, way, "rew_end_model", lambda: (way.draw(bench.sizes.batch, REW_END_LENGTH, True), {}))
 
-    return [compare("reward/end update", bench, make, bench.sizes.repeats)]
+    yield compare("reward/end update", bench, make, bench.sizes.repeats)
 
 
-def measure_actor_critic(bench: Bench) -> list[Result]:
+def measure_actor_critic(bench: Bench) -> Iterator[Result]:
     """Updates from rollouts in imagination, which are part of what is measured."""
 
     def make(way: Way) -> Work:
@@ -46,10 +46,10 @@ def measure_actor_critic(bench: Bench) -> list[Result]:
 
         return make_update(bench, way, "actor_critic", next_batch)
 
-    return [compare("actor-critic update", bench, make, bench.sizes.repeats)]
+    yield compare("actor-critic update", bench, make, bench.sizes.repeats)
 
 
-def measure_imagination(bench: Bench) -> list[Result]:
+def measure_imagination(bench: Bench) -> Iterator[Result]:
     """Steps of the imagined environment under random actions."""
 
     def make(way: Way, batch: int) -> Work:
@@ -64,27 +64,24 @@ def measure_imagination(bench: Bench) -> list[Result]:
 
         return step
 
-    results = []
     for batch, rounds in ((1, 20), (bench.sizes.batch, 2)):
         name, repeats = f"imagined step, batch {batch}", rounds * bench.sizes.repeats
-        results.append(compare(name, bench, partial(make, batch=batch), repeats, frames=batch))
-    return results
+        yield compare(name, bench, partial(make, batch=batch), repeats, frames=batch)
 
 
-def measure_batches(bench: Bench) -> list[Result]:
+def measure_batches(bench: Bench) -> Iterator[Result]:
     """Batches on the device, as the denoiser and the reward and termination model take them."""
-    batch, results = bench.sizes.batch, []
+    batch = bench.sizes.batch
     for length, beyond_end in ((DENOISER_LENGTH, False), (REW_END_LENGTH, True)):
 
         def make(way: Way, length: int = length, beyond_end: bool = beyond_end) -> Work:
             return lambda: way.draw(batch, length, beyond_end)
 
         name = f"batch of {batch}×{length} frames"
-        results.append(compare(name, bench, make, bench.sizes.batch_repeats, counts_operations=False))
-    return results
+        yield compare(name, bench, make, bench.sizes.batch_repeats, counts_operations=False)
 
 
-PARTS: dict[str, Callable[[Bench], list[Result]]] = {
+PARTS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "denoiser": measure_denoiser,
     "rew_end_model": measure_rew_end_model,
     "actor_critic": measure_actor_critic,
@@ -92,7 +89,7 @@ PARTS: dict[str, Callable[[Bench], list[Result]]] = {
     "batches": measure_batches,
     "dreamer": measure_dreamer,
 }
-"""By the names that `--only` takes."""
+"""By the names that `--only` takes; each yields its results one after the other."""
 
 
 def make_update(bench: Bench, way: Way, name: str, next_batch: Callable[[], tuple[Any, Metrics]]) -> Work:

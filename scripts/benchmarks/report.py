@@ -1,13 +1,14 @@
 """What was measured, as a table to read and as JSON to compare with later."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
 from benchmarks.timing import Result
 from benchmarks.ways import Bench
+from files import write_text_atomically
 from run.measure import device_name, file_name
 
 UPDATES_OF_FIRST_EPOCH = {"denoiser update": 10_000, "reward/end update": 10_000, "actor-critic update": 5_000}
@@ -15,13 +16,13 @@ UPDATES_OF_LATER_EPOCHS = 400 * 1_000
 """Of each component, in about 1,000 epochs of the published Atari 100k schedule."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Numbers:
-    """All that was measured; what was left out is empty, or None."""
+    """All that was measured so far; what was left out is empty, or None."""
 
-    results: list[Result]
-    steps_per_second: dict[str, float]
-    full_frames_seconds: float | None
+    results: list[Result] = field(default_factory=list)
+    steps_per_second: dict[str, float] = field(default_factory=dict)
+    full_frames_seconds: float | None = None
 
 
 def table(results: list[Result]) -> str:
@@ -57,9 +58,8 @@ def write_numbers(numbers: Numbers, bench: Bench, output: Path) -> Path:
         "steps_per_second": numbers.steps_per_second,
         "full_frames_seconds": numbers.full_frames_seconds,
     }
-    output.mkdir(parents=True, exist_ok=True)
     path = output / f"{file_name(bench.device)}.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_text_atomically(path, json.dumps(content, indent=1) + "\n")
     return path
 
 

@@ -109,6 +109,11 @@ class RunFolder:
     def load_config(self) -> DictConfig:
         return load_yaml(self.config)
 
+    def keep(self, config: DictConfig) -> None:
+        """Change the settings of the run, if these are others, so that it resumes with them from now on."""
+        if OmegaConf.to_container(self.load_config(), resolve=True) != OmegaConf.to_container(config, resolve=True):
+            write_text_atomically(self.config, OmegaConf.to_yaml(config, resolve=True))
+
 
 def resume_command(folder: RunFolder) -> str:
     """The command that resumes a run from the current folder."""

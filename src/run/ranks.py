@@ -1,14 +1,16 @@
 """The processes (ranks) of one run, and communication between them."""
 
+import contextlib
 import os
 import signal
 import socket
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -124,6 +126,23 @@ def number_from_launcher(name: str) -> int:
     return int(word)
 
 
+def leave(work: Callable[[], int]) -> NoReturn:
+    """Call `work`, and end this process with the code that it returns, at once if the process is one of several ranks.
+
+    Threads of the communication between ranks can outlive it, and would now and then abort a process that Python ends.
+    """
+    try:
+        code = work()
+    except SystemExit as leaving:
+        # Of Hydra: a word, or None.
+        if not isinstance(leaving.code, int):
+            raise
+        code = leaving.code
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        _end_process(code)
+    sys.exit(code)
+
+
 def spawn_ranks(devices: list[torch.device], work: Callable[[Ranks], int]) -> int:
     """Call `work`, which must be picklable, in one new process per device; returns the first non-zero exit code, or 0.
 
@@ -175,7 +194,18 @@ def _spawned(rank: int, devices: list[torch.device], work: Callable[[Ranks], int
         # PyTorch shows the error of one process only, which may be one that left because of this error.
         traceback.print_exc()
         code = 1
-    raise SystemExit(code)
+    except SystemExit as leaving:
+        code = leaving.code
+    _end_process(code)
+
+
+def _end_process(code: int) -> NoReturn:
+    """End the process without the interpreter's own end, in which threads that still run can abort it."""
+    for stream in (sys.stdout, sys.stderr):
+        # The reader of a pipe may have left already.
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def _join_group(rank: int, world_size: int, device: torch.device, work: Callable[[Ranks], int]) -> int:
@@ -191,8 +221,8 @@ def _join_group(rank: int, world_size: int, device: torch.device, work: Callable
     try:
         control = dist.new_group(backend="gloo", timeout=PATIENCE)
         code = work(Ranks(rank, world_size, device, control, interrupts))
-        if code >= 128:
-            # All ranks stop together: none may end its connections while another one still uses them.
+        if code == 0 or code >= 128:
+            # All ranks finish or stop together: none may end its connections while another one still uses them.
             dist.barrier(group=control)
         return code
     finally:

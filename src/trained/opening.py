@@ -1,13 +1,15 @@
 """From the weights of a source to an agent that acts and imagines."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from algorithms.base import Algorithm, Surroundings
 from algorithms.size import check_size
-from data import Actions, Batch, Dataset, Spaces, with_stride
+from data import Actions, Batch, Dataset, Spaces, find_splits, with_stride
 from envs import action_layout, frame_shape
+from errors import UserError
 from run.compiled import compile_networks
 from run.device import cast_weights, set_backends
 from run.ranks import Ranks
@@ -43,15 +45,29 @@ def open_agent(
 def find_spaces(source: Source) -> Spaces:
     """The agent's frames and actions: their number is read from its weights, their kind from the game or the data.
 
-    Runs that collect their own data have numbered actions. Their data is not read: it may be changing.
+    Runs that collect their own data have numbered actions. Their data is not read: it may be changing. Raises UserError
+    if a static data set does not fit the agent.
     """
     count, env = source.definition.count_actions(source.weights), source.config.env.train
-    actions = Actions("numbered" if action_layout(env) is None else "multi-hot", count)
-    static = source.config.static_dataset
-    if actions.kind == "numbered" and static.path is not None:
-        dataset = next(filter(None, map(Dataset.open_if_any, sorted(source.datasets))), None)
-        if dataset is not None:
-            recorded = with_stride(dataset, static.stride).spaces.actions
+    frame, layout, static = frame_shape(env), action_layout(env), source.config.static_dataset
+    actions = Actions("numbered" if layout is None else "multi-hot", count)
+    if static.path is not None:
+        found = list(filter(None, map(Dataset.open_if_any, sorted(source.datasets))))
+        if found and layout is None:
+            recorded = with_stride(found[0], static.stride).spaces.actions
             # Networks without actions ignore those of the data.
             actions = Actions(recorded.kind, count or recorded.size)
-    return Spaces(frame_shape(env), actions)
+        for dataset in [each for each in found if each.directory in find_splits(Path(static.path))]:
+            _check_fits(with_stride(dataset, static.stride), Spaces(frame, actions), count > 0, source.folder)
+    return Spaces(frame, actions)
+
+
+def _check_fits(dataset: Dataset, spaces: Spaces, uses_actions: bool, folder: Path) -> None:
+    """Raise UserError unless an agent of these frames and actions can start from a data set."""
+    frame, seen, wanted = dataset.spaces.frame, dataset.spaces.actions, spaces.actions
+    if frame != spaces.frame:
+        raise UserError(f"The frames in {dataset.directory} are {frame}, but those of {folder} are {spaces.frame}.")
+    fits = seen.size <= wanted.size if seen.kind == "numbered" else seen.size == wanted.size
+    if uses_actions and not (seen.kind == wanted.kind and fits):
+        known, ours = f"{seen.size} {seen.kind}", f"{wanted.size} {wanted.kind}"
+        raise UserError(f"The actions in {dataset.directory} ({known}) are not those of {folder} ({ours}).")

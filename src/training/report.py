@@ -1,7 +1,7 @@
 """Output of a run: progress bars, logged metrics, and a line per epoch with the estimated remaining time."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from algorithms.base import Collect, Interleave, PlayEpisodes, Update
 from component import Component
+from rl.collector import Collector
 from rl.results import Results
 from run.folder import RunFolder
 from run.log import Log, read_metrics
@@ -47,6 +48,16 @@ class Report:
         started = time.monotonic()
         yield units
         self._pace.add(kind, sum(units), time.monotonic() - started)
+
+    @contextmanager
+    def collecting(
+        self, words: str, collector: Collector, progress: Progress, total: int, done: int
+    ) -> Iterator[Callable[[int], None]]:
+        """Time a collector's steps, with a bar; the caller is given a function that is called with how much is done."""
+        before = collector.num_steps
+        with self.timed(words) as units, self.bar(words, progress, total, done) as bar:
+            yield lambda done_now: bar.update(done_now - bar.n)
+            units.append(collector.num_steps - before)
 
     def numbers(self, epoch: int, prefix: str, metrics: dict[str, float]) -> None:
         """Log metrics as `<prefix>/<name>`."""

@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 import runs
 from conftest import PROJECT
+from files import load_tensors
+from run.folder import RunFolder
 
 LONGER = [
     "collection.train.num_envs=2",
@@ -124,6 +127,35 @@ def test_killed_runs_end_the_same(left_alone: Path, game: list[str], tmp_path: P
 def is_writing(folder: Path) -> bool:
     """Whether a checkpoint is being written."""
     return any((folder / "checkpoints").glob(".state.pt.*.part"))
+
+
+@pytest.mark.slow
+def test_a_resumed_run_keeps_its_overrides(left_alone: Path, game: list[str], tmp_path: Path) -> None:
+    """A finished run is given another epoch, and killed before its next checkpoint. A mistake changes nothing."""
+    folder = tmp_path / "run"
+    shutil.copytree(left_alone, folder)
+    settings = folder / "config" / "trainer.yaml"
+    before, num_epochs = settings.read_bytes(), last_epoch(folder)
+    assert runs.resume(folder, "agent.actor_critic.lstm_dim=32", "training.num_final_epochs=9").returncode != 0
+    assert settings.read_bytes() == before
+    longer = f"training.num_final_epochs={RunFolder(folder).load_config().training.num_final_epochs + 1}"
+    process = launch([PROJECT / "scripts" / "resume.sh", folder, longer, "denoiser.optimizer.lr=2e-4"])
+    while settings.read_bytes() == before:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert last_epoch(folder) == num_epochs
+    result = runs.resume(folder)
+    assert result.returncode == 0, result.stderr
+    assert last_epoch(folder) == num_epochs + 1
+    assert runs.metrics(folder)[-1]["epoch"] == num_epochs + 1
+    assert RunFolder(folder).load_config().denoiser.optimizer.lr == 2e-4
+
+
+def last_epoch(folder: Path) -> int:
+    """The last epoch that the checkpoint of a run includes."""
+    return load_tensors(RunFolder(folder).state)["progress"]["epoch"] - 1
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import main
 from files import write_text_atomically
@@ -24,13 +24,14 @@ TINY = (
 )
 
 
-def work(path: Path) -> int:
+def work(path: Path, config: DictConfig) -> int:
+    """Begin a run with these settings, or resume it with its own."""
     folder = RunFolder(path.resolve())
     # A run's copy of the code is left out: it is many files, of which none belongs to a checkpoint.
     if not folder.config.exists():
-        write_text_atomically(folder.config, OmegaConf.to_yaml(compose(*TINY), resolve=True))
+        write_text_atomically(folder.config, OmegaConf.to_yaml(config, resolve=True))
     return main.train(folder.load_config(), folder.path, False, Ranks(0, 1, CPU))
 
 
 if __name__ == "__main__":
-    sys.exit(explain(lambda: work(Path(sys.argv[1])), "Stopped."))
+    sys.exit(explain(lambda: work(Path(sys.argv[1]), compose(*TINY)), "Stopped."))

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -521,6 +522,33 @@ def test_a_run_on_data_from_elsewhere(
         # It starts from that data: nothing is collected.
         assert call_door(monkeypatch, "--run", folder.path, "--video", tmp_path / "a.mp4", "--steps", "1") == 0
         assert "Collecting starts" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("frame", "act", "words"),
+    [
+        ((3, 24, 24), torch.zeros(6, dtype=torch.int64), "The frames in .* are .3, 24, 24., but"),
+        ((1, 16, 16), torch.zeros(6, dtype=torch.int64), "The frames in .* are .1, 16, 16., but"),
+        ((3, 16, 16), torch.arange(6), "The actions in .* .6 numbered. are not those of .* .4 numbered."),
+        ((3, 16, 16), torch.zeros(6, 2), "The actions in .* .2 continuous. are not those of .* .4 continuous."),
+    ],
+    ids=["size", "channels", "number", "entries"],
+)
+def test_data_that_does_not_fit_the_agent(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+    frame: tuple[int, int, int],
+    act: torch.Tensor,
+    words: str,
+) -> None:
+    flags = torch.zeros(len(act), dtype=torch.uint8)
+    dataset = Dataset(tmp_path / "data")
+    dataset.add_episode(Episode(torch.zeros(len(act), *frame, dtype=torch.uint8), act, flags.float(), flags, flags))
+    dataset.save_info()
+    folder = make_run(tmp_path / "run", f"static_dataset.path={dataset.directory}", steps={})
+    code = call_door(monkeypatch, "--run", folder.path, "--video", tmp_path / "a.mp4", "--steps", "1")
+    assert re.search(words, complaint(capfd, code))
 
 
 def without_display() -> dict[str, str]:

@@ -19,22 +19,24 @@ from run.ranks import Ranks
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
-SHARE_OF_THE_WAY, FIDELITY, NUM_FRAMES = 0.3, 0.7, 200
-"""Two runs reached 0.53 and 0.75 of the way, and drew 85% to 90% of the frames rightly."""
+SHARE_OF_THE_WAY, FIDELITY, NUM_FRAMES = 0.85, 0.94, 200
+"""Seeds 0 and 1 reached 0.916 and 0.92 of the way from random actions to the best possible return, reconstructed 96.6%
+and 97% of the frames rightly, and imagined 99% and 98%. The mean return of 100 episodes has a standard deviation of
+0.023 of the way, so that a run like these fails about once in 500 times."""
 GREY_LEVELS = 40
 """How far the mean colour of a cell may be off; those of the game's cells are further apart."""
 
 
 @pytest.fixture(scope="module")
 def dreamt(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run of the ordinary command line with the settings of `config/scale/tiny/dreamer.yaml`, half as long."""
+    """A run of the ordinary command line with the settings of `config/scale/tiny/dreamer.yaml`."""
     folder = tmp_path_factory.mktemp("learning") / "run"
     game = ["algorithm=dreamer", "env=gym", "env.train.id=pixel_game:Chase-v0", "+experiment=tiny"]
-    shorter = ["collection.train.num_steps_total=1500", "evaluation.every=10", "evaluation.untrained=false"]
+    shorter = ["evaluation.every=10", "evaluation.untrained=false"]
     started = time.monotonic()
     command = runs.command(*game, *shorter, "common.device=cpu", "common.seed=0", f"hydra.run.dir={folder}")
     # Its operations are small: on a busy machine, two threads mostly wait for each other.
-    result = runs.run([*command, "common.threads=1"], timeout=2400)
+    result = runs.run([*command, "common.threads=1"], timeout=3600)
     assert result.returncode == 0, result.stderr
     print(f"trained in {time.monotonic() - started:.0f} s\n{result.stdout}")
     return RunFolder.open(folder)

@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor, fx
 
-from models.diffusion import Denoiser, DenoiserConfig, InnerModelConfig, LinearScheduleConfig
+from models.diffusion import (
+    Denoiser,
+    DenoiserConfig,
+    DiffusionSampler,
+    DiffusionSamplerConfig,
+    InnerModelConfig,
+    LinearScheduleConfig,
+    RespacedSamplerConfig,
+)
 from run.compiled import uncompiled
 
 
@@ -62,6 +70,26 @@ def test_a_prediction_of_the_loss_is_one_graph(denoiser: Denoiser) -> None:
     assert not predicted.requires_grad
     (graph,) = compiler.graphs
     assert {"rsqrt", "conv2d", "floor"} <= graph
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_step_of_a_sampler_is_one_graph_with_its_arithmetic(denoiser: Denoiser, order: int) -> None:
+    """Whatever its noise levels, and the frames that it follows. Heun's last step is Euler's."""
+    compiler, plain = Compiler(), copy.deepcopy(denoiser)
+    config = DiffusionSamplerConfig(num_steps_denoising=5, order=order)
+    if denoiser.schedule is not None:
+        config = RespacedSamplerConfig(num_steps_denoising=5, eta=0.5)
+    denoiser.network_to_compile.compile(backend=compiler, dynamic=False, fullgraph=True)
+    for _ in range(2):
+        obs, act = torch.randn(2, 2, 3, 8, 8), torch.randint(4, (2, 2))
+        results = []
+        for each in (denoiser, plain):
+            torch.manual_seed(0)
+            results.append(DiffusionSampler(each, config).sample(obs, act)[1])
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(*results, strict=True))
+    assert len(compiler.graphs) == (2 if order == 2 and denoiser.schedule is None else 1)
+    for graph in compiler.graphs:
+        assert {"rsqrt", "conv2d", "sub", "mul"} <= graph
 
 
 def test_other_sizes_need_no_compilation(denoiser: Denoiser) -> None:

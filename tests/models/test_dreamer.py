@@ -11,6 +11,7 @@ from algorithms.dreamer.config import SIZES, Widths
 from data import Actions, Spaces
 from errors import UserError
 from models.dreamer import BlockLinear, Learner, LossConfig, NetworkConfig, Rows, TwoHot
+from models.dreamer.images import convolve_doubled, double
 from models.laprop import LaProp
 from ranges import BadSetting
 
@@ -108,6 +109,19 @@ def make_rows(agent: DreamerAgent, b: int = 2, t: int = 4) -> Rows:
     index = torch.randint(config.classes, (b, config.stoch))
     act = torch.randint(agent.rssm.num_actions, (b, t + 1))
     return Rows(obs, act, torch.randn(b, t + 1), *flags, torch.randn(b, config.deter), index)
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [((2, 3), 4, 4), ((5, 1), 1, 3)])
+def test_convolution_of_doubled_maps(channels: tuple[int, int], height: int, width: int) -> None:
+    """Against the plain way, and so are its gradients."""
+    conv = nn.Conv2d(*channels, kernel_size=5, padding=2).double()
+    x = torch.randn(3, channels[0], height, width, dtype=torch.float64, requires_grad=True)
+    ours, plain = convolve_doubled(conv, x), conv(double(x))
+    torch.testing.assert_close(ours, plain, atol=1e-12, rtol=0)
+    inputs = (x, conv.weight, conv.bias)
+    for one, other in zip(*[torch.autograd.grad(y.pow(3).sum(), inputs) for y in (ours, plain)], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_first_row_forgets_what_was_before() -> None:

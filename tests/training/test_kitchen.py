@@ -198,7 +198,24 @@ def test_training_goes_on_from_a_published_file(reference_dir: Path, tmp_path: P
     weights = load_tensors(path)["model_state_dict"]
     network = trainer.algorithm.agent.denoiser.inner_model
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    # As published, every parameter decays.
+    (group,) = trainer.algorithm.components["denoiser"].state_dict()["optimizer"]["param_groups"]
+    assert (group["weight_decay"], len(group["params"])) == (0.01, len(weights))
     trainer.algorithm.components["denoiser"].update()
+    again = start(tmp_path / "again", tmp_path / "data", *settings, load, "initialization.load_optimizer=true")
+    ours = again.algorithm.components["denoiser"].state_dict()["optimizer"]["state"]
+    theirs = load_tensors(path)["optimizer_state_dict"]["state"]
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[number][key], theirs[number][key]) for number in theirs for key in theirs[number])
+    again.algorithm.components["denoiser"].update()
+    assert again.algorithm.components["denoiser"].state_dict()["optimizer"]["state"][0]["step"] == 25
+    plain = tmp_path / "plain.pt"
+    torch.save({"model_state_dict": weights}, plain)
+    load = f"initialization.path_to_ckpt={plain}"
+    with pytest.raises(UserError, match=r"plain.pt holds no state of an optimizer"):
+        start(tmp_path / "none", tmp_path / "data", *settings, load, "initialization.load_optimizer=true")
+    with pytest.raises(UserError, match=r"initialization.load_optimizer=true needs load_denoiser=true, and a path"):
+        start(tmp_path / "nothing", tmp_path / "data", "initialization.load_optimizer=true")
     data = write(tmp_path / "colour", channels=3)
     with pytest.raises(UserError, match=r"conv_in.weight is \(32, 2, 3, 3\) there, \(32, 6, 3, 3\) here: .* grey"):
         start(tmp_path / "other", data, *settings, load, "env.train.grayscale=false")

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agent import read_moments
 from algorithms.base import Phase, Surroundings, Update
 from algorithms.diamond.agent import DiamondAgent, fit_to_data
 from algorithms.diamond.config import ActorCriticSection, DenoiserSection, DiamondConfig, RewEndSection
@@ -17,6 +18,7 @@ from errors import UserError
 from models.actor_critic import Rollout
 from models.blocks import recompute_activations
 from models.metrics import Metrics
+from optimizers import Moments
 from rl.rollout import Rollouts
 from run.device import autocast
 from run.random_state import numpy_generator
@@ -55,6 +57,9 @@ class Diamond:
         self._world_model_env = config.world_model_env
         self._model_free = config.training.model_free
         self._offload_idle = config.training.offload_idle
+        self._moments: dict[str, Moments] = {}
+        if config.initialization.load_optimizer and around.experience is not None:
+            self._moments["denoiser"] = read_moments(Path(config.initialization.path_to_ckpt))
         self._draws: dict[str, Draws] = {}
         self._rollouts: Rollouts | None = None
         if around.experience is None:
@@ -169,7 +174,7 @@ class Diamond:
             getattr(self.agent, name),
             next_batch,
             section.training,
-            section.optimizer.make,
+            partial(section.optimizer.make, moments=self._moments.get(name)),
             self._around.precision,
             self._around.ranks,
             rests_in_memory=self._offload_idle,

@@ -11,7 +11,7 @@ from models.actor_critic import ActorCriticLossConfig
 from models.blocks import height_width
 from models.diffusion import SigmaDistributionConfig
 from optimizers import OptimizerConfig, TrainingConfig
-from ranges import Between, SampleWeights, in_yaml
+from ranges import BadSetting, Between, SampleWeights, in_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +69,21 @@ class ActorCriticSection:
 
 @dataclass(frozen=True, kw_only=True)
 class DiamondInitialization(InitializationConfig):
-    """Which components are initialised from the weights in `path_to_ckpt`."""
+    """Which components are initialised from the weights in `path_to_ckpt`.
+
+    With `load_optimizer`, the denoiser's optimizer continues from the state in that file, if it is one of the published
+    kitchen predictor.
+    """
 
     load_denoiser: bool
     load_upsampler: bool
     load_rew_end_model: bool
     load_actor_critic: bool
+    load_optimizer: bool = False
+
+    def __post_init__(self) -> None:
+        if self.load_optimizer and not (self.load_denoiser and self.path_to_ckpt):
+            raise BadSetting("load_optimizer=true needs load_denoiser=true, and a path_to_ckpt.")
 
     @property
     def components(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from models.diffusion.conditional_unet import ConditionalUNet, ConditionalUNetCo
 from models.diffusion.inner_model import InnerModel, InnerModelConfig
 from models.diffusion.noise import Randint, Randn, SigmaDistributionConfig
 from models.diffusion.parameterisation import EDM, Conditioners, Parameterisation, VariancePreserving, log_level
+from models.diffusion.samplers import PLAIN, Steps
 from models.diffusion.schedules import CosineScheduleConfig, LinearScheduleConfig, Schedule
 from models.losses import masked_mean
 from models.metrics import Metrics
@@ -83,6 +84,7 @@ class Denoiser(nn.Module):
             self.inner_model = ConditionalUNet(config.inner_model)
         else:
             self.inner_model = InnerModel(config.inner_model, config.noise_previous_obs is not None)
+        self.sampling_steps: Steps = PLAIN
         self.schedule = None if config.schedule is None else Schedule(config.schedule)
         if self.schedule is not None:
             levels = torch.tensor(self.schedule.sigmas.tolist(), dtype=torch.float64)
@@ -105,13 +107,14 @@ class Denoiser(nn.Module):
         return self
 
     def compile(self, **options: Any) -> None:
-        """Compile `denoise` and `errors`, each as one function with the network inside.
+        """Compile `denoise`, `errors` and the samplers' steps, each as one function with the network inside.
 
-        So scaling and quantisation are fused with the network's first and last layers. `forward`, which draws the
-        noise, is not compiled.
+        So scaling, quantisation and a step's arithmetic are fused with the network's first and last layers. `forward`,
+        which draws the noise, is not compiled.
         """
         self.denoise = torch.compile(self.denoise, **options)
         self.errors = torch.compile(self.errors, **options)
+        self.sampling_steps = self.sampling_steps.compiled(**options)
 
     def forward(
         self, batch: Batch, randn: Randn = torch.randn, randint: Randint = torch.randint

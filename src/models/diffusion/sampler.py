@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.diffusion.denoiser import Denoiser, quantise
 from models.diffusion.noise import Randn
-from models.diffusion.samplers import Churn, Denoise, ddim, euler, heun
+from models.diffusion.samplers import PLAIN, Churn, Denoise, ddim, euler, heun
 from models.diffusion.schedules import CosineScheduleConfig, LinearScheduleConfig, Schedule, respaced_steps
 from ranges import BadSetting, Between, Fraction, Positive, Weight
 
@@ -119,17 +119,18 @@ class DiffusionSampler:
         return sample, [*shown[:-1], sample]
 
     def _solve(self, denoise: Denoise, x: Tensor, randn: Randn) -> list[Tensor]:
-        config = self.config
+        # A denoiser that draws noise at each call is not part of a compiled step.
+        config, steps = self.config, PLAIN if self.config.s_cond > 0 else self.denoiser.sampling_steps
         if isinstance(config, RespacedSamplerConfig):
-            return ddim(denoise, x, self._sigmas, config.eta, randn)
+            return ddim(denoise, x, self._sigmas, config.eta, randn, steps)
         churn = Churn(config.s_churn, config.s_tmin, config.s_tmax, config.s_noise)
-        return (heun if config.order == 2 else euler)(denoise, x, self._sigmas, churn, randn)
+        return (heun if config.order == 2 else euler)(denoise, x, self._sigmas, churn, randn, steps)
 
     def _denoise_after(self, obs: Tensor, act: Tensor | None, randn: Randn) -> Denoise:
         """The denoiser as a function of only the noisy frame and its noise levels."""
         s_cond, (b, n, c, h, w) = self.config.s_cond, obs.shape
         if s_cond <= 0:
-            return lambda x, sigma: self.denoiser.denoise(x, sigma, obs, act)
+            return After(self.denoiser, obs, act)
         sigma_cond, noisy_obs = torch.full((b,), s_cond, device=obs.device), obs
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
@@ -138,3 +139,15 @@ class DiffusionSampler:
             return self.denoiser.denoise(x, sigma, noisy_obs, act, sigma_cond)
 
         return denoise
+
+
+@dataclass(frozen=True)
+class After:
+    """A denoiser of the frame that follows given frames and actions."""
+
+    denoiser: Denoiser
+    obs: Tensor
+    act: Tensor | None
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.denoiser.denoise(x, sigma, self.obs, self.act)

@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,8 +40,54 @@ class Churn:
 NO_CHURN = Churn()
 
 
+@dataclass(frozen=True)
+class Steps:
+    """One step of each sampler, as a function of tensors alone, so that it can be compiled with the network inside.
+
+    Noise levels and coefficients are tensors without dimensions: other numbers need no other code.
+    """
+
+    euler: Callable[..., Tensor]
+    heun: Callable[..., Tensor]
+    ddim: Callable[..., Tensor]
+
+    def compiled(self, **options: Any) -> "Steps":
+        """The same steps, each compiled at its first call."""
+        return Steps(*[torch.compile(step, **options) for step in vars(self).values()])
+
+
+def euler_step(denoise: Denoise, x: Tensor, sigma: Tensor, sigma_hat: Tensor, change: Tensor) -> Tensor:
+    """From x of level `sigma_hat` to level `sigma_hat + change`; `sigma` is the level that the denoiser is given."""
+    slope = (x - denoise(x, sigma.expand(len(x)))) / sigma_hat
+    return x + slope * change
+
+
+def heun_step(
+    denoise: Denoise, x: Tensor, sigma: Tensor, sigma_hat: Tensor, change: Tensor, next_sigma: Tensor
+) -> Tensor:
+    """As `euler_step`, with the mean of the slopes at both ends; `next_sigma` is the level of the second one."""
+    slope = (x - denoise(x, sigma.expand(len(x)))) / sigma_hat
+    following = x + slope * change
+    next_slope = (following - denoise(following, next_sigma.expand(len(x)))) / next_sigma
+    return x + (slope + next_slope) / 2 * change
+
+
+def ddim_step(denoise: Denoise, x: Tensor, sigma: Tensor, kept: Tensor) -> Tensor:
+    """From x of level `sigma` towards the clean frame: the share `kept` of the noise remains."""
+    denoised = denoise(x, sigma.expand(len(x)))
+    return denoised + (x - denoised) * kept
+
+
+PLAIN = Steps(euler_step, heun_step, ddim_step)
+
+
 def euler(
-    denoise: Denoise, x: Tensor, sigmas: Sequence[float], churn: Churn = NO_CHURN, randn: Randn = torch.randn
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    churn: Churn = NO_CHURN,
+    randn: Randn = torch.randn,
+    steps: Steps = PLAIN,
 ) -> list[Tensor]:
     """Euler's method: one step from each of the n + 1 noise levels to the next.
 
@@ -49,14 +96,18 @@ def euler(
     trajectory = [x]
     for sigma, next_sigma in itertools.pairwise(sigmas):
         x, sigma_hat = churn.add(x, sigma, len(sigmas) - 1, randn)
-        slope = (x - denoise(x, _for_each(x, sigma))) / sigma_hat
-        x = x + slope * (next_sigma - sigma_hat)
+        x = steps.euler(denoise, x, *_beside(x, sigma, sigma_hat, next_sigma - sigma_hat))
         trajectory.append(x)
     return trajectory
 
 
 def heun(
-    denoise: Denoise, x: Tensor, sigmas: Sequence[float], churn: Churn = NO_CHURN, randn: Randn = torch.randn
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    churn: Churn = NO_CHURN,
+    randn: Randn = torch.randn,
+    steps: Steps = PLAIN,
 ) -> list[Tensor]:
     """Heun's method: like `euler`, with a second evaluation at the end of each step except the last one.
 
@@ -65,18 +116,22 @@ def heun(
     trajectory = [x]
     for sigma, next_sigma in itertools.pairwise(sigmas):
         x, sigma_hat = churn.add(x, sigma, len(sigmas) - 1, randn)
-        slope = (x - denoise(x, _for_each(x, sigma))) / sigma_hat
-        following = x + slope * (next_sigma - sigma_hat)
+        levels = _beside(x, sigma, sigma_hat, next_sigma - sigma_hat)
         if next_sigma > 0:
-            next_slope = (following - denoise(following, _for_each(x, next_sigma))) / next_sigma
-            following = x + (slope + next_slope) / 2 * (next_sigma - sigma_hat)
-        x = following
+            x = steps.heun(denoise, x, *levels, *_beside(x, next_sigma))
+        else:
+            x = steps.euler(denoise, x, *levels)
         trajectory.append(x)
     return trajectory
 
 
 def ddim(
-    denoise: Denoise, x: Tensor, sigmas: Sequence[float], eta: float = 0.0, randn: Randn = torch.randn
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    eta: float = 0.0,
+    randn: Randn = torch.randn,
+    steps: Steps = PLAIN,
 ) -> list[Tensor]:
     """Sampling of Song et al. 2021 (eq. 12 and 16) in terms of noise levels; without noise (η = 0), DDIM.
 
@@ -86,9 +141,8 @@ def ddim(
     """
     trajectory = [x]
     for sigma, next_sigma in itertools.pairwise(sigmas):
-        denoised = denoise(x, _for_each(x, sigma))
         new = eta * next_sigma * math.sqrt(1 - (next_sigma / sigma) ** 2)
-        x = denoised + (x - denoised) * (math.sqrt(next_sigma**2 - new**2) / sigma)
+        x = steps.ddim(denoise, x, *_beside(x, sigma, math.sqrt(next_sigma**2 - new**2) / sigma))
         if new > 0:
             x = x + new * randn(*x.shape, device=x.device)
         trajectory.append(x)
@@ -100,6 +154,6 @@ def ancestral(denoise: Denoise, x: Tensor, sigmas: Sequence[float], randn: Randn
     return ddim(denoise, x, sigmas, 1.0, randn)
 
 
-def _for_each(x: Tensor, sigma: float) -> Tensor:
-    """The noise level repeated for each x: (b), on the device of x."""
-    return torch.full((len(x),), sigma, device=x.device)
+def _beside(x: Tensor, *numbers: float) -> list[Tensor]:
+    """Numbers as tensors without dimensions on the device of x, which are filled there: nothing is copied."""
+    return [torch.full((), number, dtype=x.dtype, device=x.device) for number in numbers]

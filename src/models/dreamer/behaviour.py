@@ -17,7 +17,10 @@ from models.dreamer.two_hot import TwoHot
 
 @dataclass(frozen=True)
 class Trajectories:
-    """States `features` (n, h + 1, num_features), from the start on, and the actions sampled at them, (n, h + 1)."""
+    """States `features` (n, h + 1, num_features), from the start on, and the actions sampled at them, (n, h + 1).
+
+    The features have the precision of the recurrent states, so that several heads can read them without casting them.
+    """
 
     features: Tensor
     act: Tensor
@@ -40,7 +43,7 @@ def imagine(
     `step`: `imagine_step` of the two networks, possibly compiled. Nothing in this loop waits for the device.
     """
     step = step or partial(imagine_step, rssm, actor)
-    deter, stoch, features = start.deter, start.stoch, [start.features]
+    deter, stoch, features = start.deter, start.stoch, [start.features_in(start.deter.dtype)]
     shape, device = torch.Size((len(deter), rssm.num_actions)), deter.device
     acts = [_act(actor, features[0], gumbel(shape, device))]
     for _ in range(horizon):
@@ -59,7 +62,7 @@ def imagine_step(
     `noise` (n, variables, classes) and `act_noise` (n, num_actions) are the Gumbel noise of the samples.
     """
     state = rssm.imagine_with(State(deter, stoch), act, noise)
-    features = state.features
+    features = state.features_in(state.deter.dtype)
     return state.deter, state.stoch, features, _act(actor, features, act_noise)
 
 

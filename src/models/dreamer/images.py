@@ -59,9 +59,33 @@ class Decoder(nn.Module):
         from_stoch = self.stoch1(F.silu(self.stoch0_norm(self.stoch0(stoch)))).unflatten(1, (side, side, -1))
         x = F.silu(self.space_norm(from_deter + from_stoch)).permute(0, 3, 1, 2)
         for index in range(self.num_levels):
-            x = getattr(self, f"conv{index}")(_double(x))
+            x = self.enlarge(getattr(self, f"conv{index}"), x)
             x = F.silu(_norm_channels(getattr(self, f"norm{index}"), x))
-        return self.image(_double(x)).float().sigmoid().unflatten(0, leading)
+        return self.enlarge(self.image, x).float().sigmoid().unflatten(0, leading)
+
+    def enlarge(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
+        """A 5×5 convolution of x (n, c, h, w) in double height and width; see `convolve_doubled`."""
+        return convolve_doubled(conv, x)
+
+
+def convolve_doubled(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The same as `conv(double(x))`, with 36 in place of 100 multiplications for each pixel of x and pair of channels.
+
+    Several of the 5×5 inputs of an output are the same pixel of x, and their weights can be added first. That leaves
+    3×3 pixels, and four kernels: for even and odd rows and columns of the output.
+    """
+    kernels = _at_even_and_odd(_at_even_and_odd(conv.weight))  # p t q s o i: rows, then columns
+    kernels = kernels.permute(0, 2, 4, 5, 1, 3).flatten(0, 2).contiguous(memory_format=torch.channels_last)
+    parts = F.conv2d(x, kernels, conv.bias.expand(4, -1).flatten(), padding=1).permute(0, 2, 3, 1)
+    parts = parts.unflatten(-1, (2, 2, -1)).permute(0, 1, 3, 2, 4, 5)  # n h p w q o
+    return parts.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
+def _at_even_and_odd(weight: Tensor) -> Tensor:
+    """For even and odd outputs, the sums of the 5 weights of the last axis that meet each of 3 pixels: (2, 3, …)."""
+    one, two, three, four, five = weight.unbind(-1)
+    even, odd = (one + two, three + four, five), (one, two + three, four + five)
+    return torch.stack([torch.stack(each) for each in (even, odd)])
 
 
 def _norm_channels(norm: RMSNorm, x: Tensor) -> Tensor:
@@ -69,7 +93,7 @@ def _norm_channels(norm: RMSNorm, x: Tensor) -> Tensor:
     return norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def _double(x: Tensor) -> Tensor:
+def double(x: Tensor) -> Tensor:
     """Double height and width; each pixel becomes four. In the memory format of x, on every device."""
     n, c, h, w = x.shape
     doubled = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(n, h, 2, w, 2, c).reshape(n, 2 * h, 2 * w, c)

@@ -24,7 +24,11 @@ class State:
     @property
     def features(self) -> Tensor:
         """The input of the heads (…, num_features), float32."""
-        return torch.cat((self.deter.float(), self.stoch.flatten(-2)), dim=-1)
+        return self.features_in(torch.float32)
+
+    def features_in(self, precision: torch.dtype) -> Tensor:
+        """The same in another precision. That of `deter` loses nothing: latents are zeros and ones."""
+        return torch.cat((self.deter.to(precision), self.stoch.flatten(-2).to(precision)), dim=-1)
 
     def detach(self) -> "State":
         return State(self.deter.detach(), self.stoch.detach())
