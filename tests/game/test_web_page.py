@@ -125,9 +125,12 @@ def test_choosing_the_world_and_who_acts(stage, visit: Callable[..., Page]) -> N
 
 def test_two_players_at_once(stage, visit: Callable[..., Page]) -> None:
     with serving(stage.player, 2) as url:
-        one, two, three = visit(url), visit(url), visit(url)
-        for page in (one, two, three):
-            page.until("last && last.number > 1")
+        pages = []
+        for _ in range(3):
+            # Each comes when the one before it has its seat.
+            pages.append(visit(url))
+            pages[-1].until("last && last.number > 1")
+        one, two, three = pages
         assert "watching" not in one.text("#status") + two.text("#status")
         assert "watching" in three.text("#status")
         one.page.keyboard.down("d")
