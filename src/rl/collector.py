@@ -45,11 +45,11 @@ class Collector:
         env: Env,
         policy: Policy,
         store: Store | None,
-        epsilon: float,
+        epsilon: float | Callable[[], float],
         precision: torch.dtype = torch.float32,
         device: torch.device | None = None,
     ) -> None:
-        """A random action is taken with probability `epsilon`; the policy runs in `precision`.
+        """A random action is taken with probability `epsilon`, or `epsilon()`; the policy runs in `precision`.
 
         With `store=None` no frames are kept: only the returns and lengths of episodes are.
         `device`: where the policy runs; by default, where the environment's frames are. Episodes are kept in main
@@ -130,8 +130,9 @@ class Collector:
         with autocast(device, self.precision):
             act, self._memory = self.policy.act(obs, self._memory, is_first)
         act = act.to(home)
-        if self.epsilon > 0:
-            explore = torch.rand(len(act), device=act.device) < self.epsilon
+        epsilon = self.epsilon() if callable(self.epsilon) else self.epsilon
+        if epsilon > 0:
+            explore = torch.rand(len(act), device=act.device) < epsilon
             act = torch.where(explore, torch.randint_like(act, self.env.num_actions), act)
         extra: Mapping[str, Tensor] = {}
         if isinstance(self.policy, Rememberer):
