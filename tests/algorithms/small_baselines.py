@@ -44,6 +44,7 @@ SMALL = {
             f"{name}.updates_per_step={UPDATES_PER_STEP}",
             f"{name}.num_steps=3",
             f"{name}.target.every=7",
+            f"{name}.target.rate=0.5",
         )
         for name in ("ddqn", "sac")
     },

@@ -1,6 +1,7 @@
 """What the baselines learn from, against numbers computed by hand: frames, returns of n steps, λ-returns."""
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -183,3 +184,22 @@ def test_advantages_are_those_of_torchrl() -> None:
         given = (values[:n, None], following[:, None], rewards[:n, None].sign(), done, terminated)
         advantages, _ = functional.generalized_advantage_estimate(GAMMA, LAMBDA, *given)
         torch.testing.assert_close(rollout.returns - rollout.value, advantages[:, 0])
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_steps_take_less_than_one_and_a_half_gigabytes() -> None:
+    """Frames of 64×64 in colour, with an episode for every 50 steps, as where a life is one."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    replay, steps = Replay(CPU, 100_000), torch.zeros(50)
+    frames = torch.randint(0, 256, (51, 3, 64, 64), dtype=torch.uint8)
+    flags = steps.byte()
+    last = flags.index_fill(0, torch.tensor([49]), 1)
+    each = Episode(frames[:50], steps.long(), steps, last, flags, {"final_observation": frames[50]})
+    for _ in range(2000):
+        replay.add_episode(each)
+    batch = TransitionDraws(replay, 4, 3, GAMMA, np.random.default_rng(0)).draw(32, CPU)
+    taken = process.memory_info().rss - before
+    print(f"{taken / 1e9:.2f} GB")
+    assert batch.frames.shape == (32, 4, 3, 64, 64)
+    assert taken < 1.5e9

@@ -124,7 +124,7 @@ def test_killed_at_any_moment_it_ends_the_same(run_of: Runs, tmp_path: Path, nam
 def test_it_plays_the_real_game_only(run_of: Runs, tmp_path: Path, name: str) -> None:
     film = tmp_path / "film.mp4"
     play = [sys.executable, PROJECT / "src" / "play.py", "--run", run_of(name).path, "--device", "cpu", "--trust"]
-    result = runs.run([*play, "--video", film, "--steps", "10", "--header"], SDL_VIDEODRIVER="dummy")
+    result = runs.run([*play, "--video", film, "--steps", "10"], SDL_VIDEODRIVER="dummy")
     assert result.returncode == 0, result.stderr
     assert film.stat().st_size > 1000
     refused = runs.run([*play, "--video", film, "--env", "wm"], SDL_VIDEODRIVER="dummy")

@@ -30,4 +30,4 @@ class DdqnConfig(ModelFreeConfig):
         train = self.collection.train
         until = self.ddqn.exploration * train.num_steps_total
         done = min(1.0, num_steps / until) if until > 0 else 1.0
-        return 1 + done * (train.epsilon - 1)
+        return 1 - done + done * train.epsilon

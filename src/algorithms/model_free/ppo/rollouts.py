@@ -90,7 +90,9 @@ class RolloutReader:
         next_value = self._value_at_truncations(Segments(ids, steps, 1), pairs.trunc[:, 0].bool() & ~end, value[:, 1])
         columns = [each[:, None] for each in (rew, end, is_cut, next_value)]
         returns = lambda_returns(*columns, self._gamma, self._lambda).squeeze(1) if len(ids) > 0 else rew
-        return Rollout(Segments(ids, steps, 1), pairs.act[:, 0], pairs.extra[LOG_PROB][:, 0], value[:, 0], returns)
+        # Copies: a checkpoint would hold the whole pairs.
+        act, log_prob, value = (each[:, 0].clone() for each in (pairs.act, pairs.extra[LOG_PROB], value))
+        return Rollout(Segments(ids, steps, 1), act, log_prob, value, returns)
 
     def _value_at_truncations(self, places: Segments, is_truncated: Tensor, next_value: Tensor) -> Tensor:
         """The values of what follows: where an episode was truncated, of its final frames."""
