@@ -153,6 +153,14 @@ class Rebuilder(Protocol):
     def rebuild_columns(self) -> None: ...
 
 
+@runtime_checkable
+class Explorer(Protocol):
+    """An algorithm that takes more random actions at first."""
+
+    def epsilon(self) -> float:
+        """The probability of a random action in the next step of training, instead of `collection.train.epsilon`."""
+
+
 class Algorithm(Protocol):
     """What the trainer needs to know about an algorithm."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from data import Episode, Step, to_device
-from rl.exploration import Exploration
+from rl.exploration import Epsilon, Exploration
 from rl.policy import Env, Memory, Policy, Rememberer, send
 from rl.results import Results
 from run.device import autocast
@@ -46,12 +46,12 @@ class Collector:
         env: Env,
         policy: Policy,
         store: Store | None,
-        epsilon: float,
+        epsilon: Epsilon,
         precision: torch.dtype = torch.float32,
         device: torch.device | None = None,
         zeta: float | None = None,
     ) -> None:
-        """A random action is taken with probability `epsilon`, and repeated as `Exploration` says about `zeta`.
+        """Random actions are taken as `Exploration` says about `epsilon` and `zeta`.
 
         The policy runs in `precision`. With `store=None` no frames are kept, only returns and lengths of episodes.
         `device`: where the policy runs; by default, where the environment's frames are. Episodes are kept in main

@@ -1,20 +1,24 @@
 """Exploration in a real environment: random actions in place of those that a policy chose."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+Epsilon = float | Callable[[], float]
+"""The probability of a random action, or a function that gives it at each step."""
 _LONGEST = 10_000
 
 
 class Exploration:
-    """With probability `epsilon`, a uniformly random action replaces the policy's.
+    """With probability `epsilon`, or `epsilon()` at each step, a uniformly random action replaces the policy's.
 
     With an exponent `zeta`, each random action is repeated for a random number n of steps, P(n) ∝ n^-zeta, at most
     10,000: mostly one, sometimes very many, so that exploration reaches far places (εz-greedy: Dabney et al. 2021,
     "Temporally-extended ε-greedy exploration", sec. 4). The end of an episode ends the repetition.
     """
 
-    def __init__(self, epsilon: float, zeta: float | None, num_envs: int, num_actions: int) -> None:
+    def __init__(self, epsilon: Epsilon, zeta: float | None, num_envs: int, num_actions: int) -> None:
         self.epsilon = epsilon
         self._num_actions = num_actions
         self._repeated = torch.zeros(num_envs, dtype=torch.int64)
@@ -23,9 +27,10 @@ class Exploration:
 
     def explore(self, act: Tensor, is_first: Tensor) -> Tensor:
         """Actions (b) to take instead of the policy's; an episode begins where `is_first` bool (b) is set."""
-        if self.epsilon == 0:
+        epsilon = self.epsilon() if callable(self.epsilon) else self.epsilon
+        if epsilon == 0:
             return act
-        explores = torch.rand(len(act), device=act.device) < self.epsilon
+        explores = torch.rand(len(act), device=act.device) < epsilon
         random = torch.randint_like(act, self._num_actions)
         if self._durations is None:
             return torch.where(explores, random, act)

@@ -50,7 +50,7 @@ class Schedule:
     def num_collecting_epochs(self, first_collection: int | None) -> int:
         """The number of epochs with collection.
 
-        They count even if the algorithm does not collect (`model_free`), so that all algorithms train for equally long.
+        They count even if the algorithm does not collect, so that all algorithms train for equally long.
         """
         if not self.plays:
             return 0
