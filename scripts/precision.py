@@ -132,7 +132,9 @@ def load_denoiser(num_actions: int, networks: str) -> DenoiserConfig:
     folder = PROJECT / "config"
     settings = OmegaConf.create({"agent": load_yaml(folder / "agent" / "default.yaml"), "env": {"train": {"size": 64}}})
     if networks == "quickstart":
-        settings.agent = OmegaConf.merge(settings.agent, load_yaml(folder / "experiment" / "quickstart.yaml").agent)
+        settings.agent = OmegaConf.merge(
+            settings.agent, load_yaml(folder / "scale" / "quickstart" / "diamond.yaml").agent
+        )
     return replace(build(AgentConfig, settings.agent, "agent"), num_actions=num_actions).denoiser
 
 

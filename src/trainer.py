@@ -5,13 +5,12 @@ from typing import Any
 
 import torch
 
-from algorithms.base import Definition, Phase, Surroundings, Update
+from algorithms.base import Algorithm, Definition, Explorer, Phase, Surroundings, Update
 from algorithms.config import CollectionConfig, EnvsConfig, TrainerConfig
 from algorithms.size import check_size
 from data import Actions, Spaces
 from envs import EnvConfig, RealEnv, frame_shape, make_env
 from rl.collector import Collector
-from rl.policy import Policy
 from run.compiled import compile_networks
 from run.device import choose_precision
 from run.folder import RunFolder
@@ -76,7 +75,7 @@ class Trainer:
             networks += getattr(each.module, "networks_to_compile", [])
         compile_networks(networks, config.training.compile, ranks.device, ranks.is_first)
         self.progress = Progress()
-        collectors = _make_collectors(envs, collection, self.algorithm.policy, self.data, precision, ranks.device)
+        collectors = _make_collectors(envs, collection, self.algorithm, self.data, precision, ranks.device)
         saved = Saved(folder, ranks, self.progress, self.algorithm, self.data, collectors)
         position = saved.restore()
         self._log = Log(folder, config.wandb, log_config, position) if ranks.is_first else None
@@ -172,12 +171,17 @@ def _find_spaces(env: EnvConfig, num_actions: int | None, data: RunData, envs: d
 def _make_collectors(
     envs: dict[str, RealEnv],
     collection: CollectionConfig,
-    policy: Policy | None,
+    algorithm: Algorithm,
     data: RunData,
     precision: torch.dtype,
     device: torch.device,
 ) -> dict[str, Collector]:
     """A collector for each environment, which plays in it and stores its episodes."""
     stores = {"train": data.train.add_episode, "test": data.test.dataset.add_episode}
-    epsilons = {"train": collection.train.epsilon, "test": collection.test.epsilon}
-    return {name: Collector(env, policy, stores[name], epsilons[name], precision, device) for name, env in envs.items()}
+    train, test = collection.train, collection.test
+    epsilon = algorithm.epsilon if isinstance(algorithm, Explorer) else train.epsilon
+    explores = {"train": (epsilon, train.epsilon_zeta), "test": (test.epsilon, None)}
+    return {
+        name: Collector(env, algorithm.policy, stores[name], explores[name][0], precision, device, explores[name][1])
+        for name, env in envs.items()
+    }

@@ -55,10 +55,13 @@ def test_a_circle_inside_a_floor_is_noticed(tmp_path: Path) -> None:
 def test_the_rooms_below_the_algorithms_name_none_of_them() -> None:
     """Neither algorithms nor their components appear there by name."""
     components = [field.name for field in fields(AgentConfig) if field.name != "num_actions"]
-    algorithms = [each.name for each in pkgutil.iter_modules(algorithms_package.__path__) if each.ispkg]
+    folders = [each.name for each in pkgutil.iter_modules(algorithms_package.__path__) if each.ispkg]
+    algorithms = [rf"\b{name}\b" for name in algorithms_package.packages()]
     assert {"denoiser", "actor_critic"} <= set(components)
-    assert "diamond" in algorithms
-    words = re.compile("|".join([*components, *algorithms, "ActorCritic", "Denoiser", "RewEndModel"]), re.IGNORECASE)
+    assert {"diamond", "model_free"} <= set(folders)
+    assert r"\bppo\b" in algorithms
+    names = [*components, *folders, *algorithms, "ActorCritic", "Denoiser", "RewEndModel"]
+    words = re.compile("|".join(names), re.IGNORECASE)
     rooms = [PROJECT / "src" / "trainer.py", PROJECT / "src" / "component.py"]
     for room in ("training", "run", "data"):
         rooms += (PROJECT / "src" / room).rglob("*.py")

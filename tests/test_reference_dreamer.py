@@ -46,6 +46,7 @@ from conftest import PROJECT
 from data import Actions, Episode, Replay, Spaces
 from envs import AtariConfig, make_env
 from files import load_tensors
+from models.averages import follow
 from models.dreamer import (
     BlockLinear,
     Learner,
@@ -60,7 +61,6 @@ from models.dreamer import (
     TwoHot,
     behaviour_losses,
     continue_loss,
-    follow,
     imagine,
     imagined_returns,
     replay_value_loss,

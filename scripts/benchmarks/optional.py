@@ -24,7 +24,8 @@ NEEDS = {"collection": ("ale_py", "gymnasium", "omegaconf", "tensorboard"), "ful
 """The libraries that each measurement needs, by the name that `--only` takes."""
 
 GAME = "BreakoutNoFrameskip-v4"
-NUM_ENVS = 32
+NUM_ENVS, PPO_ENVS = 32, 8
+SMALLEST_FOR_NATURE_CNN = 36
 FULL_SIZE = (150, 280)
 
 
@@ -64,6 +65,30 @@ def measure_collection(bench: Bench) -> dict[str, float]:
     rate = steps_per_second(lambda: env.step(act), NUM_ENVS, count, sizes.repeats)
     rates[f"emulators alone, {NUM_ENVS} environments"] = rate
     env.close()
+    return rates | measure_ppo(bench)
+
+
+def measure_ppo(bench: Bench) -> dict[str, float]:
+    """Steps a second of PPO's collection in 8 environments, without learning, for both kinds of networks."""
+    from algorithms.model_free.frames import FrameStack
+    from algorithms.model_free.ppo.policy import PpoPolicy
+    from models.model_free import EncoderConfig, NatureCnnConfig, PpoNetwork
+
+    image, device, rates = bench.sizes.image, bench.device, {}
+    configs = {"encoder": EncoderConfig(4, 512, (32, 32, 64, 64), (1, 1, 1, 1)), "nature_cnn": NatureCnnConfig(4, 512)}
+    for name, config in configs.items():
+        if name == "nature_cnn" and image < SMALLEST_FOR_NATURE_CNN:
+            continue
+        frame = (3, image, image)
+        network = PpoNetwork(config, frame, NUM_ACTIONS).to(device, memory_format=torch.channels_last)
+        policy = PpoPolicy(network, FrameStack(config.num_frames, frame, device))
+        env = make_env(AtariConfig(GAME, image), PPO_ENVS, 0, torch.device("cpu"))
+        collector = Collector(env, policy, lambda episode, episode_id: 0, 0.0, bench.default.precision, device)
+        collector.begin()
+        steps = 4 * bench.sizes.batch
+        rate = steps_per_second(collector.step, PPO_ENVS, steps, bench.sizes.repeats)
+        rates[f"PPO collection, {PPO_ENVS} environments, agent={name}"] = rate
+        env.close()
     return rates
 
 

@@ -1,7 +1,11 @@
-"""Learning algorithms, one package each. Every package describes its algorithm in a `DEFINITION`."""
+"""Learning algorithms, one package each. Every package describes its algorithm in a `DEFINITION`.
+
+A folder of packages is a family of algorithms that share code.
+"""
 
 import importlib
 import pkgutil
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,18 +31,27 @@ def read_settings(config: DictConfig, trusts: bool = True) -> tuple[Definition, 
     return definition, build(definition.config, OmegaConf.merge({"algorithm": {"name": name}}, config))
 
 
+def packages() -> dict[str, str]:
+    """The modules of all algorithms in this folder, by name. Nothing is imported."""
+    found = {}
+    for name in _folders(Path(__path__[0])):
+        members = _folders(Path(__path__[0], name))
+        found |= {member: f"{__name__}.{name}.{member}" for member in members} or {name: f"{__name__}.{name}"}
+    return found
+
+
 def find_definition(name: str) -> Definition:
-    """Look up an algorithm by name: a package in this folder, or `module:NAME` anywhere on Python's path.
+    """Look up an algorithm by name: a package in this folder or a family, or `module:NAME` anywhere on Python's path.
 
     The second form imports the module, which runs its code. Raises UserError if there is no such algorithm.
     """
     module, _, attribute = name.partition(":")
     if not attribute:
-        known = [each.name for each in pkgutil.iter_modules(__path__) if each.ispkg]
+        known = packages()
         if name not in known:
             hint = near_matches(name, known)
             raise UserError(f"algorithm.name={name} is unknown: there is {', '.join(known)}, or module:NAME.{hint}")
-        module, attribute = f"{__name__}.{name}", "DEFINITION"
+        module, attribute = known[name], "DEFINITION"
     try:
         found = getattr(importlib.import_module(module), attribute, None)
     except ModuleNotFoundError as error:
@@ -46,3 +59,8 @@ def find_definition(name: str) -> Definition:
     if not isinstance(found, Definition):
         raise UserError(f"algorithm.name={name} is not an algorithm: {module} has no Definition named {attribute}.")
     return found
+
+
+def _folders(path: Path) -> list[str]:
+    """The names of the packages in a folder."""
+    return [each.name for each in pkgutil.iter_modules([str(path)]) if each.ispkg]

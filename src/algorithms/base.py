@@ -62,11 +62,12 @@ class Interleave:
 class PlayEpisodes:
     """Play `count` whole episodes in the test environments; they replace the test data.
 
-    Their returns are logged under `collection/<name>`.
+    Their returns are logged under `collection/<name>`. With `at_random`, all actions are random.
     """
 
     count: int
     name: str = "test"
+    at_random: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,14 @@ class Rebuilder(Protocol):
     """An algorithm that can fill its replay columns from the episodes, if those of the checkpoint are lost."""
 
     def rebuild_columns(self) -> None: ...
+
+
+@runtime_checkable
+class Explorer(Protocol):
+    """An algorithm that takes more random actions at first."""
+
+    def epsilon(self) -> float:
+        """The probability of a random action in the next step of training, instead of `collection.train.epsilon`."""
 
 
 class Algorithm(Protocol):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from algorithms.base import Collect
 from envs import EnvConfig, same_frames
 from errors import UserError
-from ranges import BadSetting, Between, Count, Fraction, Whole
+from ranges import Above, BadSetting, Between, Count, Fraction, Whole
 from run.log import WandbConfig
 
 Seed = Annotated[int, Between(0, 2**31 - 1)]
@@ -83,10 +83,14 @@ class FirstEpochConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCollectionConfig:
-    """Collection of training experience; a random action is taken with probability `epsilon`."""
+    """Collection of training experience; a random action is taken with probability `epsilon`.
+
+    `epsilon_zeta` is the exponent of the durations of random actions; with null they take one step.
+    """
 
     num_envs: NumEnvs
     epsilon: Fraction
+    epsilon_zeta: Annotated[float, Above(1, 100)] | None = None
     num_steps_total: Count
     steps_per_epoch: Count
     first_epoch: FirstEpochConfig
@@ -99,7 +103,10 @@ class TrainCollectionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TestCollectionConfig:
-    """Test episodes: `num_episodes` at each evaluation, `num_final_episodes` at the end of the run."""
+    """Test episodes: `num_episodes` at each evaluation, `num_final_episodes` at the end of the run.
+
+    At the end, as many are played at random.
+    """
 
     num_envs: NumEnvs
     epsilon: Fraction
@@ -180,3 +187,20 @@ class TrainerConfig:
         """Raise UserError for settings that do not fit together in training; in play they may be anything."""
         if self.static_dataset.path is not None and self.evaluation.video_interval is not None:
             raise UserError("evaluation.video_interval counts collected steps: leave it out with static_dataset.path.")
+
+    def check_collects(self) -> None:
+        """Raise UserError for settings that do nothing in an algorithm that learns while it collects."""
+        name, unchanged = self.algorithm.name, StaticDatasetConfig()
+        for setting, value in vars(self.static_dataset).items():
+            if value != getattr(unchanged, setting):
+                raise UserError(f"algorithm={name} collects its own experience: leave out static_dataset.{setting}.")
+        if self.training.offload_idle:
+            raise UserError("training.offload_idle=true needs an agent without a policy: set it to false.")
+        if self.training.num_final_epochs > 0:
+            raise UserError(
+                f"training.num_final_epochs={self.training.num_final_epochs} must be 0: algorithm={name} learns while "
+                "it collects. For a longer run, set collection.train.num_steps_total."
+            )
+        if self.evaluation.max_batches is not None:
+            seen = f"evaluation.max_batches={self.evaluation.max_batches}"
+            raise UserError(f"{seen} must be null: algorithm={name} has no test batches.")

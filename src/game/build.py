@@ -22,6 +22,7 @@ from game.predictor import Predictor
 from game.recorder import Recorder
 from game.spawns import SpawnStarts
 from game.starts import NUM_COLLECTED_STEPS, StartSource, open_starts
+from game.wishes import Wishes
 from rl.policy import Policy
 from run.device import choose_precision
 from run.folder import RunFolder
@@ -78,7 +79,9 @@ class Stage:
         policy, world = self.algorithm.policy, self.algorithm.world(1)
         looks_ahead = self.source.config.static_dataset.stride > 1
         if config.env in ("data", "live") or (config.env is None and looks_ahead):
-            return open_predictions(config.env or "data", self.source, self.spaces, self._predictor(world), config.seed)
+            return open_predictions(
+                config.env or "data", self.source, self.spaces, self._predictor(world, config.seed), config.seed
+            )
         is_needed = world is None or config.env in ("test", "train")
         places = _real_places(self.source, self.spaces, config, self.device, is_needed)
         if world is not None:
@@ -92,18 +95,18 @@ class Stage:
             self.controller,
             self.starts,
             Recorder(RunFolder(self.source.folder).dataset("")) if config.record else None,
-            config.store_denoising_trajectory,
+            Wishes(config.store_denoising_trajectory, config.store_original_obs),
             self.precision,
             self.device,
-            config.store_original_obs,
+            config.seed,
         )
 
-    def _predictor(self, world: World | None) -> Predictor:
+    def _predictor(self, world: World | None, seed: int) -> Predictor:
         if world is None:
             raise UserError(f"{self.source.folder} was trained without a world model: there is nothing that predicts.")
         if self.config.record:
             raise UserError("-r records what is played, and predictions are not played: use --env wm.")
-        return Predictor(world, self.device, self.precision)
+        return Predictor(world, self.device, self.precision, seed)
 
 
 def open_stage(source: Source, config: PlayConfig, device: torch.device, is_for_people: bool = True) -> Stage:
@@ -140,7 +143,7 @@ def _open_starts(
     precision: torch.dtype,
 ) -> StartSource:
     if source.spawn is not None:
-        return SpawnStarts(source.spawn, device, config.seed)
+        return SpawnStarts(source.spawn, device)
     return open_starts(source, length, policy, device, config.seed, precision, config.initial_steps)
 
 

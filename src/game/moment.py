@@ -1,12 +1,14 @@
 """The world that a player is in, and what is seen there at one moment."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from algorithms.base import ContinuingWorld, World
+from data import Step
 from envs import RealEnv
 
 
@@ -61,6 +63,24 @@ class Moment:
     def is_last(self) -> bool:
         """Whether the episode is over."""
         return self.end or self.trunc
+
+    def after(self, answer: Step, acts: Tensor, original_obs: Tensor | None) -> "Moment":
+        """The next moment of the episode, to which actions (1), or vectors (1, size), led."""
+        rew, end, trunc = torch.stack((answer.rew[0], answer.end[0].float(), answer.trunc[0].float())).tolist()
+        return replace(
+            self,
+            obs=answer.final_obs,
+            original_obs=original_obs,
+            full_obs=answer.final_full_obs,
+            step=self.step + 1,
+            total=self.total + rew,
+            act=int(acts[0]) if acts.ndim == 1 else acts[0],
+            rew=rew,
+            end=bool(end),
+            trunc=bool(trunc),
+            going_on=None if answer.going_on is None else float(answer.going_on[0]),
+            probs_before=self.probs,
+        )
 
     @property
     def entropy(self) -> float:

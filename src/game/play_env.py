@@ -1,14 +1,15 @@
 """Acting in imagined and real environments, by a person, a policy or a recording, one step at a time."""
 
-import contextlib
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from algorithms.base import World
 from data import Start, Step
-from game.choices import CONTROLLERS, check_word, play_choices, play_help, set_denoising, set_horizon
+from game.choices import check_word, play_choices, play_help, set_denoising, set_horizon
+from game.controllers import Controllers, as_batch
 from game.header import action_bars, header_fields
 from game.idle_keys import IdleKeys
 from game.inputs import Command, Pause, Press, SetController, SetDenoising, SetEnv, SetHorizon
@@ -16,11 +17,12 @@ from game.keys import ActionKeys
 from game.layout_keys import LayoutKeys
 from game.mind import Mind, Thought, think
 from game.moment import Moment, Place
+from game.random_numbers import RandomNumbers
 from game.recorder import Recorder
 from game.scores import Scores
 from game.starts import Recording, StartSource
 from game.view import View
-from game.wishes import Wishes
+from game.wishes import NO_WISHES, Wishes
 from rl.policy import Policy, Thinker
 from run.device import autocast
 
@@ -42,35 +44,30 @@ class PlayEnv:
         controller: str = "policy",
         starts: StartSource | None = None,
         recorder: Recorder | None = None,
-        store_denoising_trajectory: bool = False,
+        wishes: Wishes = NO_WISHES,
         precision: torch.dtype = torch.float32,
         device: torch.device = CPU,
-        store_original_obs: bool = False,
+        seed: int = 0,
     ) -> None:
         """`starts`: where imagination starts, and the recordings that the controller `replay` takes its actions from.
 
-        Networks run in `precision` on `device`. With `store_original_obs`, recordings also hold frames in full size.
+        Networks run in `precision` on `device`. `seed` is that of starts, imagination and all controllers.
         """
         self.worlds = worlds
         self.policy = policy
         self.mind = None if policy is None else Mind(policy, device, precision)
         self.keys = keys
-        self.controller = controller
-        self.starts = starts
         self.recorder = recorder
+        self.random = RandomNumbers(seed, device)
         self.is_paused = False
-        self.recording: Recording | None = None
-        """What was recorded from this episode's start on, where that is known."""
         self.game_keys = keys.game_keys
-        self._precision = precision
-        self._device = device
-        self._wishes = Wishes(store_denoising_trajectory, store_original_obs)
+        self._controllers = Controllers(controller, keys, policy is not None, starts)
+        self.networks = partial(autocast, device, precision)
+        self._wishes = wishes
         self._wants_step = False
         self._index = 0
         self._scores = Scores()
         self._upcoming: tuple[Start, Tensor | None] | None = None
-        # `m` switches between a person and this controller.
-        self._deputy = controller if controller != "human" else "policy" if policy is not None else "replay"
         self.reset()
 
     @property
@@ -78,13 +75,18 @@ class PlayEnv:
         return self.worlds[self._index]
 
     @property
-    def _imagined(self) -> list[World]:
-        return [place.imagined for place in self.worlds if place.imagined is not None]
+    def controller(self) -> str:
+        """Who acts."""
+        return self._controllers.name
 
     @property
-    def _controllers(self) -> list[str]:
-        missing = {"policy": self.policy is None, "replay": self.starts is None}
-        return [name for name in CONTROLLERS if not missing.get(name, False)]
+    def recording(self) -> Recording | None:
+        """What was recorded from this episode's start on, where that is known."""
+        return self._controllers.recording
+
+    @property
+    def _imagined(self) -> list[World]:
+        return [place.imagined for place in self.worlds if place.imagined is not None]
 
     @property
     def wants_pointer(self) -> bool:
@@ -99,7 +101,7 @@ class PlayEnv:
         """Start an episode in the current world; what was recorded so far is stored."""
         self._store_recording()
         original = None if self.world.original is None else self.world.original.reset().obs
-        with self.networks():
+        with self.random, self.networks():
             start = self.world.env.reset()
         self._begin(start, original)
 
@@ -109,8 +111,8 @@ class PlayEnv:
         acts = self.begin_step(human_act)
         if acts is None:
             return
-        with self.networks():
-            self.world.env.prepare(1)
+        self.prepare_step()
+        with self.random, self.networks():
             answer = self.world.env.step(acts)
         if self.finish_step(answer, acts):
             self._think()
@@ -120,36 +122,28 @@ class PlayEnv:
         if self.now.is_last:
             self._begin(*self._upcoming)
             return None
-        act = self._choose(human_act)
+        with self.random:
+            act = self._controllers.choose(self.now.step, human_act)
         if act is None:
             self.reset()
             return None
-        acts = torch.as_tensor(act)[None].to(self.now.obs.device)
+        acts = as_batch(act, self.now.obs.device)
         if self.mind is not None:
             self.mind.took(acts)
         return acts
 
+    def prepare_step(self) -> None:
+        """Draw the starts that the world may need in its next step."""
+        with self.random, self.networks():
+            self.world.env.prepare(1)
+
     def finish_step(self, answer: Step, acts: Tensor) -> bool:
         """See what the action led to; whether the policy has to think about it."""
         now, original = self.now, None if self.world.original is None else self.world.original.step(acts)
-        rew, end, trunc = torch.stack((answer.rew[0], answer.end[0].float(), answer.trunc[0].float())).tolist()
-        self.now = replace(
-            now,
-            obs=answer.final_obs,
-            original_obs=None if original is None else original.final_obs,
-            full_obs=answer.final_full_obs,
-            step=now.step + 1,
-            total=now.total + rew,
-            act=int(acts[0]) if acts.ndim == 1 else acts[0],
-            rew=rew,
-            end=bool(end),
-            trunc=bool(trunc),
-            going_on=None if answer.going_on is None else float(answer.going_on[0]),
-            probs_before=now.probs,
-        )
+        self.now = now.after(answer, acts, None if original is None else original.final_obs)
         if self.recorder is not None:
             extras = self._wishes.extras(now, answer)
-            name = f"{self.world.name}_{CONTROLLERS[self.controller]}"
+            name = f"{self.world.name}_{self._controllers.sign}"
             flags = self.now.rew, self.now.end, self.now.trunc
             self.recorder.add(name, now.obs[0].cpu(), self.now.act, flags, self.now.obs[0].cpu(), **extras)
         if not self.now.is_last:
@@ -161,7 +155,7 @@ class PlayEnv:
         return False
 
     def take_thought(self, thought: Thought) -> None:
-        self._policy_act = thought.act
+        self._controllers.policy_act = thought.act
         self.now = replace(self.now, probs=thought.probs, value=thought.value)
 
     def press(self, key: str) -> None:
@@ -171,7 +165,7 @@ class PlayEnv:
             case "return":
                 self.reset()
             case "m":
-                self.controller = self._deputy if self.controller == "human" else "human"
+                self._controllers.switch()
             case "up" | "down" | "page up" | "page down":
                 for world in self._imagined:
                     world.horizon = max(1, world.horizon + (1 if key.endswith("up") else -1))
@@ -194,9 +188,8 @@ class PlayEnv:
             case SetEnv(name):
                 self._enter(check_word("env", name, [place.name for place in self.worlds]))
             case SetController(name):
-                self.controller = self._controllers[check_word("controller", name, self._controllers)]
-                if self.controller == "replay" and self.recording is None:
-                    self.recording = self.starts.draw_recording()
+                with self.random:
+                    self._controllers.set(name)
             case SetHorizon(steps):
                 set_horizon(self._imagined, steps)
             case SetDenoising(steps):
@@ -226,16 +219,12 @@ class PlayEnv:
             score=self._scores.at(now) if self.world.shows_rewards else None,
             ended=self._scores.ended,
             status=(*(() if self.recorder is None else self.recorder.status), *(("paused",) if self.is_paused else ())),
-            choices=play_choices(self.world, self.worlds, self.controller, self._controllers),
+            choices=play_choices(self.world, self.worlds, self.controller, self._controllers.names),
             wants_pointer=self.wants_pointer,
         )
 
-    def networks(self) -> contextlib.AbstractContextManager:
-        return autocast(self._device, self._precision)
-
     def _may_step(self) -> bool:
-        is_due = not self.is_paused or self._wants_step
-        self._wants_step = False
+        is_due, self._wants_step = self._wants_step or not self.is_paused, False
         return is_due
 
     def _enter(self, index: int) -> None:
@@ -243,36 +232,18 @@ class PlayEnv:
         self.reset()
 
     def _begin(self, start: Start, original_obs: Tensor | None) -> None:
-        self.recording = self._find_recording(start.origin)
-        if self.mind is not None:
-            self.mind.begin(start.history)
+        with self.random:
+            self._controllers.begin(start.origin)
+            if self.mind is not None:
+                self.mind.begin(start.history)
         self.now = Moment(start.obs, original_obs, start.full_obs)
         self._think()
-
-    def _find_recording(self, origin: Tensor | None) -> Recording | None:
-        """The recording that an imagined episode starts from; in a real game a random one, if it may be replayed."""
-        if origin is not None:
-            return self.starts.recording(*origin[0].tolist())
-        return self.starts.draw_recording() if "replay" in (self.controller, self._deputy) else None
 
     def _think(self) -> None:
         """Let the policy choose an action for this moment, whoever acts."""
         if self.mind is not None:
-            self.take_thought(think([self.mind], self.now.obs)[0])
-
-    def _choose(self, human_act: int | Tensor) -> int | Tensor | None:
-        """The next action; None at the end of the recording that is replayed."""
-        match self.controller:
-            case "policy":
-                return self._policy_act
-            case "random":
-                return self.keys.draw()
-            case "replay":
-                acts, place = self.recording.acts, self.now.step
-                if place >= len(acts):
-                    return None
-                return int(acts[place]) if acts.ndim == 1 else acts[place]
-        return human_act
+            with self.random:
+                self.take_thought(think([self.mind], self.now.obs)[0])
 
     def _store_recording(self) -> None:
         if self.recorder is not None:

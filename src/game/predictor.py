@@ -9,6 +9,7 @@ from torch import Tensor
 from algorithms.base import DenoisingWorld, World
 from data import Batch
 from game.choices import check_number, most_denoising
+from game.random_numbers import RandomNumbers
 from game.view import Choice, Field
 from run.device import autocast
 
@@ -23,10 +24,12 @@ class Predictor:
 
     help = (("PgUp PgDn", "sampling steps"), ("s", "DDIM or ancestral sampling"))
 
-    def __init__(self, world: World, device: torch.device, precision: torch.dtype) -> None:
+    def __init__(self, world: World, device: torch.device, precision: torch.dtype, seed: int = 0) -> None:
+        """`seed` is that of the noise."""
         self.world = world
         self._device = device
         self._precision = precision
+        self.random = RandomNumbers(seed, device)
         self._seconds = 0.0
 
     @property
@@ -38,7 +41,7 @@ class Predictor:
         began, nothing = time.perf_counter(), torch.zeros(1, len(obs))
         flags = nothing.byte()
         batch = Batch(obs[None], act[None], nothing, flags, flags, flags == 0, obs[-1:]).to(self._device)
-        with autocast(self._device, self._precision):
+        with self.random, autocast(self._device, self._precision):
             frame = self.world.imagine(batch, batch.act[:, :0]).obs[0, 0].cpu()
         self._seconds = time.perf_counter() - began
         return frame

@@ -1,10 +1,11 @@
 """One person at one thing that can be played: events in, ticks at an even pace, views out."""
 
 import contextlib
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import replace
 
 import torch
@@ -40,6 +41,7 @@ class Session:
         self._clock = clock
         self._seconds_of_banner = seconds_of_banner
         self._pending: Future[View] | None = None
+        self._news = threading.Event()
         self._begun = -1e9
         self._times: deque[float] = deque(maxlen=64)
         self._last: View | None = None
@@ -81,12 +83,18 @@ class Session:
         # A late tick does not make the following ones hurry.
         due = self._begun + 1 / self.fps
         self._begun = due if now - due < 0.5 / self.fps else now
+        self._news.clear()
         self._pending = self._engine.submit(self.playable, self.inputs.next_turn)
+        self._pending.add_done_callback(lambda view: self._news.set())
 
     def wait(self, seconds: float) -> None:
-        """Until the tick that is under way is done, at most that long."""
+        """Until the tick that is under way is done, or somebody calls `wake`; at most that long."""
         if self._pending is not None:
-            wait((self._pending,), seconds)
+            self._news.wait(seconds)
+
+    def wake(self) -> None:
+        """End a `wait` of another thread."""
+        self._news.set()
 
     def collect(self) -> View | None:
         """The view of the tick that was begun, once; None while it is under way. Raises what the tick raised."""
@@ -109,12 +117,15 @@ class Session:
         shown = self._ended is not None and self._clock() < self._banner_until
         return self._ended.words if shown else ""
 
-    def close(self) -> None:
-        """Store what was recorded, also while a frame is being computed: that frame is not part of it."""
+    def close(self, patience: float = PATIENCE) -> None:
+        """Store what was recorded, also while a frame is being computed.
+
+        That frame is part of it only if it is done within `patience` seconds.
+        """
         if self._pending is not None:
             # Its error, if there is one, comes too late to matter.
             with contextlib.suppress(Exception):
-                self._pending.result(PATIENCE)
+                self._pending.result(patience)
         self.playable.close()
 
 

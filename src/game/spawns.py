@@ -18,10 +18,9 @@ class SpawnStarts:
     `full_res.npy` (n, c, H, W) holds the frames in full size. All are uint8.
     """
 
-    def __init__(self, folder: Path, device: torch.device, seed: int) -> None:
+    def __init__(self, folder: Path, device: torch.device) -> None:
         """Raises UserError when there is no such folder."""
         self._device = device
-        self._rng = np.random.default_rng(seed)
         self._places = [path for path in folder.glob("*") if (path / "low_res.npy").is_file()]
         self._places.sort(key=lambda path: natural_order(path.name))
         if not self._places:
@@ -29,7 +28,7 @@ class SpawnStarts:
 
     def draw(self, count: int, length: int, with_full_frames: bool) -> Batch:
         """The last `length` frames of random places. The number of a place is its episode id."""
-        chosen = self._rng.choice(len(self._places), count)
+        chosen = torch.randint(len(self._places), (count,)).numpy()
         obs, act = [self._stack(chosen, name, length) for name in ("low_res", "act")]
         has_full = with_full_frames and all((self._places[place] / "full_res.npy").is_file() for place in chosen)
         full_obs = self._stack(chosen, "full_res", length) if has_full else None
@@ -44,7 +43,7 @@ class SpawnStarts:
         return Recording(obs[-1], torch.cat((act[-1:], next_act)))
 
     def draw_recording(self) -> Recording:
-        return self.recording(int(self._rng.integers(len(self._places))), 0)
+        return self.recording(int(torch.randint(len(self._places), ())), 0)
 
     def _stack(self, chosen: np.ndarray, name: str, length: int) -> Tensor:
         arrays = [_load(self._places[place] / f"{name}.npy") for place in chosen]

@@ -34,7 +34,10 @@ class Recording:
 
 
 class StartSource(Protocol):
-    """Real experience to start from. Each start carries its origin: an episode, and the step of its last frame."""
+    """Real experience to start from. Each start carries its origin: an episode, and the step of its last frame.
+
+    Draws come from PyTorch's default generator, which is that of the player who draws (see `RandomNumbers`).
+    """
 
     def draw(self, count: int, length: int, with_full_frames: bool) -> Batch:
         """Segments of that many real steps, whose `segments` name their origins."""
@@ -49,12 +52,11 @@ class StartSource(Protocol):
 class DatasetStarts:
     """Draws whole segments of real steps from a data set."""
 
-    def __init__(self, dataset: Dataset, device: torch.device, seed: int, full: FullFrames | None = None) -> None:
+    def __init__(self, dataset: Dataset, device: torch.device, full: FullFrames | None = None) -> None:
         """`full`: the same frames in full size."""
         self._dataset = dataset
         self._replay = StoredReplay(dataset)
         self._device = device
-        self._rng = np.random.default_rng(seed)
         self._full = full
         self._load = lru_cache(maxsize=16)(dataset.load_episode)
 
@@ -64,8 +66,10 @@ class DatasetStarts:
         if not room.any():
             where = self._dataset.directory
             raise UserError(f"No episode in {where} has the {length} steps that imagination starts from.")
-        episode_ids = self._rng.choice(len(room), count, p=room / room.sum())
-        segments = Segments(episode_ids, self._rng.integers(room[episode_ids]), length)
+        ends = room.cumsum()
+        places = torch.randint(int(ends[-1]), (count,)).numpy()
+        episode_ids = np.searchsorted(ends, places, side="right")
+        segments = Segments(episode_ids, places - (ends - room)[episode_ids], length)
         full_obs = self._full.gather(segments) if with_full_frames and self._full is not None else None
         return replace(self._replay.gather(segments), full_obs=full_obs).to(self._device)
 
@@ -74,7 +78,7 @@ class DatasetStarts:
         return Recording(episode.obs[step], episode.act[step:])
 
     def draw_recording(self) -> Recording:
-        return self.recording(int(self._rng.integers(self._dataset.num_episodes)), 0)
+        return self.recording(int(torch.randint(self._dataset.num_episodes, ())), 0)
 
 
 def open_starts(
@@ -97,7 +101,7 @@ def open_starts(
         if dataset is not None and max(dataset.lengths) >= length:
             dataset = with_stride(dataset, source.config.static_dataset.stride)
             full = None if source.full_res is None else FullFrames(source.full_res, dataset)
-            return DatasetStarts(dataset, device, seed, full)
+            return DatasetStarts(dataset, device, full)
     if policy is None:
         raise UserError(f"{source.folder} has nowhere to start: no data set of {length} steps, and no spawn folder.")
     folder = RunFolder(source.folder)
@@ -106,7 +110,7 @@ def open_starts(
         dataset = Dataset.open_if_any(folder.dataset(name)) or Dataset(folder.dataset(name))
         if max(dataset.lengths, default=0) < length:
             _collect(source, policy, dataset, device, seed, precision, num_steps)
-    return DatasetStarts(dataset, device, seed)
+    return DatasetStarts(dataset, device)
 
 
 def _collect(

@@ -10,6 +10,7 @@ from algorithms.base import JoinableWorld
 from game.inputs import Turn
 from game.mind import think
 from game.play_env import PlayEnv
+from game.random_numbers import drawing_for
 from game.view import Playable, View
 
 Result = View | BaseException
@@ -51,11 +52,11 @@ def take_turns(turns: Sequence[tuple[Playable, Turn]]) -> list[Result]:
 
 @torch.no_grad()
 def _step_together(players: Sequence[PlayEnv], acts: Sequence[Tensor]) -> None:
-    """One step of players in worlds of the same networks, each with its own state."""
+    """One step of players in worlds of the same networks, each with its own state and random numbers."""
     worlds = [player.world.env for player in players]
-    with players[0].networks():
-        for world in worlds:
-            world.prepare(1)
+    for player in players:
+        player.prepare_step()
+    with drawing_for([player.random for player in players]), players[0].networks():
         answers = worlds[0].step_joined(worlds, torch.cat(list(acts)))
     thinking = []
     for player, answer, act in zip(players, answers, acts, strict=True):
@@ -63,7 +64,9 @@ def _step_together(players: Sequence[PlayEnv], acts: Sequence[Tensor]) -> None:
             thinking.append(player)
     if thinking:
         obs = torch.cat([player.now.obs for player in thinking])
-        for player, thought in zip(thinking, think([player.mind for player in thinking], obs), strict=True):
+        with drawing_for([player.random for player in thinking]):
+            thoughts = think([player.mind for player in thinking], obs)
+        for player, thought in zip(thinking, thoughts, strict=True):
             player.take_thought(thought)
 
 

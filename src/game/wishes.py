@@ -25,3 +25,6 @@ class Wishes:
         if self.denoising_trajectory and answer.trajectory is not None:
             extras["denoising_trajectory"] = torch.cat(answer.trajectory).half().cpu()
         return extras
+
+
+NO_WISHES = Wishes()

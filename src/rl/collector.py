@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data import Episode, Step, to_device
+from rl.exploration import Epsilon, Exploration
 from rl.policy import Env, Memory, Policy, Rememberer, send
 from rl.results import Results
 from run.device import autocast
@@ -45,20 +46,21 @@ class Collector:
         env: Env,
         policy: Policy,
         store: Store | None,
-        epsilon: float,
+        epsilon: Epsilon,
         precision: torch.dtype = torch.float32,
         device: torch.device | None = None,
+        zeta: float | None = None,
     ) -> None:
-        """A random action is taken with probability `epsilon`; the policy runs in `precision`.
+        """Random actions are taken as `Exploration` says about `epsilon` and `zeta`.
 
-        With `store=None` no frames are kept: only the returns and lengths of episodes are.
+        The policy runs in `precision`. With `store=None` no frames are kept, only returns and lengths of episodes.
         `device`: where the policy runs; by default, where the environment's frames are. Episodes are kept in main
         memory, so the frames of an environment that returns them there travel only once: to the policy.
         """
         self.env = env
         self.policy = policy
         self.store = store
-        self.epsilon = epsilon
+        self.exploration = Exploration(epsilon, zeta, env.num_envs, env.num_actions)
         self.precision = precision
         self.device = device
         self.num_steps = 0
@@ -66,6 +68,7 @@ class Collector:
         self.returns: list[float] = []
         self.lengths: list[int] = []
         self._quota: list[int] | None = None
+        self._at_random = False
         self._obs: Tensor | None = None
         self._memory: Memory = None
         self._is_first: Tensor | None = None
@@ -73,17 +76,18 @@ class Collector:
         self._totals = [0.0] * env.num_envs
         self._ages = [0] * env.num_envs
 
-    def begin(self, num_episodes: int | None = None) -> None:
+    def begin(self, num_episodes: int | None = None, at_random: bool = False) -> None:
         """Reset every environment. All steps are stored, or, with `num_episodes` (evaluation), that many episodes.
 
-        Each environment plays a fixed share of the episodes: otherwise short episodes would be overrepresented.
+        With `at_random`, all actions are uniformly random. Each environment plays a fixed share of the episodes:
+        otherwise short episodes would be overrepresented.
         """
         start, count = self.env.reset(), self.env.num_envs
         self._obs, self._memory = start.obs, self.policy.initial(count)
         self._is_first = torch.ones(count, dtype=torch.bool, device=start.obs.device)
         self._unfinished = [_Unfinished() for _ in range(count)]
         self._totals, self._ages, self.episodes_of = [0.0] * count, [0] * count, [0] * count
-        self._quota = None
+        self._quota, self._at_random = None, at_random
         if num_episodes is not None:
             self._quota = [num_episodes // count + (index < num_episodes % count) for index in range(count)]
         self.forget_results()
@@ -130,9 +134,10 @@ class Collector:
         with autocast(device, self.precision):
             act, self._memory = self.policy.act(obs, self._memory, is_first)
         act = act.to(home)
-        if self.epsilon > 0:
-            explore = torch.rand(len(act), device=act.device) < self.epsilon
-            act = torch.where(explore, torch.randint_like(act, self.env.num_actions), act)
+        if self._at_random:
+            act = torch.randint_like(act, self.env.num_actions)
+        else:
+            act = self.exploration.explore(act, self._is_first)
         extra: Mapping[str, Tensor] = {}
         if isinstance(self.policy, Rememberer):
             self._memory = self.policy.took(self._memory, to_device(act, device))
@@ -170,7 +175,13 @@ class Collector:
         ]
         counts = {name: getattr(self, name) for name in _COUNTS}
         position = {"obs": self._obs, "memory": self._memory, "is_first": self._is_first}
-        return {"env": self.env.state_dict(), "unfinished": unfinished, "counts": counts, "position": position}
+        return {
+            "env": self.env.state_dict(),
+            "unfinished": unfinished,
+            "counts": counts,
+            "position": position,
+            "exploration": self.exploration.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go back to a saved state; the policy's memory is moved to `device`."""
@@ -185,7 +196,9 @@ class Collector:
             for each in state["unfinished"]
         ]
         for name in _COUNTS:
-            setattr(self, name, state["counts"][name])
+            setattr(self, name, state["counts"].get(name, False))  # earlier versions did not play at random
+        if "exploration" in state:  # not in checkpoints of earlier versions
+            self.exploration.load_state_dict(state["exploration"])
         position, home = state["position"], device if self.device is None else torch.device("cpu")
         self._obs, self._is_first = send((position["obs"], position["is_first"]), home)
         self._memory = send(position["memory"], device)
@@ -218,7 +231,7 @@ class Collector:
         self._unfinished[index], self._totals[index], self._ages[index] = _Unfinished(), 0.0, 0
 
 
-_COUNTS = ("num_steps", "episodes_of", "returns", "lengths", "_quota", "_totals", "_ages")
+_COUNTS = ("num_steps", "episodes_of", "returns", "lengths", "_quota", "_at_random", "_totals", "_ages")
 """Names of the attributes that a collector's state holds as counts."""
 
 

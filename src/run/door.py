@@ -21,7 +21,7 @@ def explain(work: Callable[[], int], when_interrupted: str) -> int:
         return work()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
-        return fail(f"error: {_without_search_path(one_line(cause))}", 2)
+        return fail(f"error: {_without_advice(one_line(cause))}", 2)
     except OSError as error:
         try:
             raise_if_disk_full(error, Path(error.filename or "a file"))
@@ -39,9 +39,10 @@ def explain(work: Callable[[], int], when_interrupted: str) -> int:
         return fail(when_interrupted, 128 + number)
 
 
-def _without_search_path(message: str) -> str:
-    """Hydra adds all places that it looked in; the choices that it names before that are enough."""
-    return message.partition(" Config search path:")[0]
+def _without_advice(message: str) -> str:
+    """Hydra adds all places that it looked in, and advises to append unknown settings, which nothing would read."""
+    before, advice, _ = message.partition(" Config search path:")[0].partition(" To append to your ")
+    return f"{before} The chosen algorithm has no such setting." if advice else before
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -42,7 +42,7 @@ class Evaluations:
             return
         if not self.progress.phase_has_begun:
             test.start_over()
-            collector.begin(phase.count)
+            collector.begin(phase.count, phase.at_random)
             self.progress.phase_has_begun = True
         done = len(collector.returns)
         with self.report.collecting("Playing test episodes", collector, self.progress, phase.count, done) as show:

@@ -50,7 +50,7 @@ class Schedule:
     def num_collecting_epochs(self, first_collection: int | None) -> int:
         """The number of epochs with collection.
 
-        They count even if the algorithm does not collect (`model_free`), so that all algorithms train for equally long.
+        They count even if the algorithm does not collect, so that all algorithms train for equally long.
         """
         if not self.plays:
             return 0
@@ -81,7 +81,9 @@ class Schedule:
         if epoch % self._checkpointing.save_agent_every == 0 or epoch == num_epochs:
             phases.append(Save())
         if epoch == num_epochs and self.plays:
-            phases.append(PlayEpisodes(self._collection.test.num_final_episodes, "final"))
+            count = self._collection.test.num_final_episodes
+            # The last episodes are kept as test data: those of the policy.
+            phases += [PlayEpisodes(count, "random", at_random=True), PlayEpisodes(count, "final")]
         return phases
 
     def _tests(self) -> list[Phase]:

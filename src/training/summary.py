@@ -19,10 +19,10 @@ def summarize(folder: RunFolder, shown: Mapping[str, str]) -> str:
     if evaluations:
         some = evaluations if len(evaluations) <= 6 else [*evaluations[:3], *evaluations[-3:]]
         lines.append("Test return: " + ", ".join(f"{value:.2f} (epoch {epoch})" for epoch, value in some))
-    for line in [line for line in metrics if "collection/final/return_mean" in line][-1:]:
-        count, mean = int(line["collection/final/num_episodes"]), line["collection/final/return_mean"]
-        spread = line["collection/final/return_std"]
-        lines.append(f"Final test return: {mean:.2f} ± {spread:.2f} (mean and standard deviation of {count} episodes)")
+    for name, words in (("final", "Final test return"), ("random", "Return of random play")):
+        for line in [line for line in metrics if f"collection/{name}/return_mean" in line][-1:]:
+            count, mean, spread = (line[f"collection/{name}/{each}"] for each in _EPISODES)
+            lines.append(f"{words}: {mean:.2f} ± {spread:.2f} (mean and standard deviation of {int(count)} episodes)")
     for words, name in shown.items():
         history = _history(metrics, name)
         if len(history) == 1:
@@ -35,6 +35,9 @@ def summarize(folder: RunFolder, shown: Mapping[str, str]) -> str:
     if (folder.media / "curves.png").exists():
         lines.append(f"Curves: {folder.media / 'curves.png'}")
     return "\n".join(lines)
+
+
+_EPISODES = ("num_episodes", "return_mean", "return_std")
 
 
 def next_commands(folder: RunFolder, has_game: bool) -> str:

@@ -136,7 +136,8 @@ def test_unknown_algorithms_are_one_line(tmp_path: Path) -> None:
     for name, words in (
         (
             "diamnd",
-            "algorithm.name=diamnd is unknown: there is diamond, dreamer, or module:NAME. Did you mean diamond?",
+            "algorithm.name=diamnd is unknown: there is diamond, dreamer, ddqn, ppo, sac, or module:NAME. "
+            "Did you mean diamond?",
         ),
         ("nowhere:X", "algorithm.name=nowhere:X cannot be imported: No module named 'nowhere'."),
         ("reinforce:Reinforce", "is not an algorithm: reinforce has no Definition named Reinforce."),

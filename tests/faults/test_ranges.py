@@ -140,6 +140,7 @@ ACCEPTED_BEFORE = [
     ("checkpointing.num_to_keep", 0, "must be at least 1"),
     ("denoiser.optimizer.weight_decay", -1, "must be at least 0"),
     ("collection.train.epsilon", 2, "must be at least 0 and at most 1"),
+    ("collection.train.epsilon_zeta", 1, "must be above 1"),
     ("collection.test.epsilon", -1, "must be at least 0 and at most 1"),
     ("denoiser.training.sample_weights", [0, 0, 0, 0], "must have an entry above 0"),
     ("world_model_env.diffusion_sampler.num_steps_denoising", 0, "must be at least 1"),

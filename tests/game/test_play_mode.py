@@ -19,6 +19,7 @@ from game.build import PlayConfig, build_play_env
 from game.keys import ActionKeys
 from game.moment import Place
 from game.play_env import PlayEnv
+from game.random_numbers import RandomNumbers
 from game.view import number
 from game.window.painter import Painter
 from game.window.window import Window
@@ -255,7 +256,7 @@ def test_replay_takes_the_actions_recorded_at_the_start(marked_run: RunFolder, k
                 env.press(key)
         assert env.now.step == 0
     assert len(seen) > count / 4
-    assert len(lengths) > 3
+    assert len(lengths) > 2
 
 
 def test_the_world_continues_from_the_start_that_is_shown(marked_run: RunFolder) -> None:
@@ -266,10 +267,12 @@ def test_the_world_continues_from_the_start_that_is_shown(marked_run: RunFolder)
         episode_id, step = read_mark(env.now.obs[0])
         first = step + 1 - world.num_context_steps
         segments = Segments(np.array([episode_id]), np.array([first]), world.num_context_steps)
-        torch.manual_seed(5)
+        env.prepare_step()
+        env.random = RandomNumbers(5, CPU)
         env.step()
-        torch.manual_seed(5)
-        assert torch.equal(world.imagine(StoredReplay(data).gather(segments), nothing).obs[:, 0], env.now.obs)
+        with RandomNumbers(5, CPU):
+            expected = world.imagine(StoredReplay(data).gather(segments), nothing).obs[:, 0]
+        assert torch.equal(expected, env.now.obs)
         env.press("return")
 
 

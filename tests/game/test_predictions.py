@@ -18,6 +18,7 @@ from game.build import PlayConfig, build_play_env
 from game.inputs import SetController, SetDenoising
 from game.live_env import CONTROLLERS
 from game.prediction_env import MOST_JUMPS, PredictionEnv
+from game.random_numbers import RandomNumbers
 from game.view import View
 from game.web.messages import Shown, read_message, write_view
 from game_runs import call_door, copy_run, fields, make_agent, mark_data, play, read_film, read_mark
@@ -134,13 +135,13 @@ def test_a_chain_is_the_prediction_fed_back_by_hand(env: PredictionEnv) -> None:
     env.press("up")
     env.press("right")
     env.press("c")
-    torch.manual_seed(1)
+    env.predictor.random = RandomNumbers(1, CPU)
     views = watch(env, 3)
     assert [fields(view)["chain"] for view in views[:3]] == [f"jump {jump} of {MOST_JUMPS}" for jump in (1, 2, 3)]
     batch, episode = first_pair(env.dataset, 2, 1), env.dataset.load_episode(2)
     later = torch.stack([episode.act[step : step + STRIDE].flatten() for step in (4, 7)])[None]
-    torch.manual_seed(1)
-    wanted = world(env).imagine(batch, later).obs[0]
+    with RandomNumbers(1, CPU):
+        wanted = world(env).imagine(batch, later).obs[0]
     shown = [panels(view) for view in views[:3]]
     for place, (current, predicted, real, _) in enumerate(shown):
         assert torch.equal(predicted[:1], wanted[place])
@@ -186,14 +187,14 @@ def test_a_change_of_sampling_takes_effect(env: PredictionEnv, keys: tuple[str, 
     for key in keys:
         env.press(key)
     env.press("right")
-    torch.manual_seed(2)
+    env.predictor.random = RandomNumbers(2, CPU)
     predicted = panels(env.view())[1][:1]
     denoiser, batch = world(env).denoiser, first_pair(env.dataset, 0, 1)
     config = replace(
         load_source(find(env), None, False).config.world_model_env.diffusion_sampler, num_steps_denoising=steps, eta=eta
     )
-    torch.manual_seed(2)
-    frame, _ = DiffusionSampler(denoiser, config).sample(batch.frames, batch.act)
+    with RandomNumbers(2, CPU):
+        frame, _ = DiffusionSampler(denoiser, config).sample(batch.frames, batch.act)
     assert torch.equal(to_unit_range(predicted), frame[0])
 
 

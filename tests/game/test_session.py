@@ -1,11 +1,9 @@
 """The session core without a front end: inputs, pace, the thread that computes, and batches of several players."""
 
 import threading
-from dataclasses import dataclass, field
 
 import pygame
 import pytest
-import torch
 
 from errors import UserError
 from game.build import PlayConfig, open_stage
@@ -30,6 +28,7 @@ from game.session import Session
 from game.together import take_turns
 from game.view import View
 from game_runs import CPU
+from slow import Slow
 from trained.source import Source
 
 
@@ -58,39 +57,6 @@ def test_motion_adds_up_once_and_the_last_sequence_number_comes_back() -> None:
     inputs.take(Moved(2, 0.5), 8)
     assert inputs.next_turn() == Turn(motion=(5, -0.5), sequence=8)
     assert inputs.next_turn() == Turn(sequence=8)
-
-
-@dataclass
-class Slow:
-    """Something to play whose ticks last until they are let go."""
-
-    repeating_keys = game_keys = frozenset()
-    wants_pointer = is_still = is_over = False
-    help = ()
-    may_go: threading.Event = field(default_factory=threading.Event)
-    is_ticking: threading.Event = field(default_factory=threading.Event)
-    commands: list = field(default_factory=list)
-    ticks: int = 0
-    is_closed: bool = False
-
-    def press(self, key: str) -> None:
-        self.commands.append(key)
-
-    def obey(self, command: object) -> None:
-        if command == GoTo(99):
-            raise UserError("There is no episode 99.")
-        self.commands.append(command)
-
-    def tick(self, held: list[str], motion: tuple[float, float] = (0, 0)) -> None:
-        self.is_ticking.set()
-        assert self.may_go.wait(60)
-        self.ticks += 1
-
-    def view(self) -> View:
-        return View(torch.full((3, 2, 2), min(self.ticks, 2), dtype=torch.uint8), ())
-
-    def close(self) -> None:
-        self.is_closed = True
 
 
 def test_a_slow_frame_blocks_nobody() -> None:
@@ -125,6 +91,32 @@ def test_leaving_does_not_wait_for_a_slow_frame() -> None:
     assert playable.ticks == 0
     playable.may_go.set()
     engine.stop()
+
+
+def test_whoever_waits_for_a_slow_frame_can_be_woken() -> None:
+    playable, engine = Slow(), Engine()
+    session = Session(playable, engine, 10)
+    session.begin()
+    waiting = threading.Thread(target=session.wait, args=(1000,))
+    waiting.start()
+    session.wake()
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert session.is_waiting
+    playable.may_go.set()
+    engine.stop()
+
+
+def test_nobody_waits_for_an_engine_that_was_stopped() -> None:
+    playable, engine = Slow(), Engine()
+    first, second = [engine.submit(playable, Inputs().next_turn) for _ in range(2)]
+    assert playable.is_ticking.wait(60)
+    engine.stop()
+    third = engine.call(lambda: 1)
+    playable.may_go.set()
+    assert isinstance(first.result(60), View)
+    assert third.cancelled()
+    assert second.cancelled() or isinstance(second.result(60), View)
 
 
 def test_the_pace_is_even_and_late_ticks_are_not_made_up_for() -> None:

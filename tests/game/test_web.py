@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
 
 from data import Dataset
 from errors import UserError
@@ -26,8 +27,9 @@ from game.web.players import Hall
 from game.web.server import PAGE, WebServer
 from game_runs import CPU
 from run.folder import RunFolder
+from slow import Slow
 from trained.source import Source, load_source
-from web_client import address, chosen, get, look, look_until, say, serving, shown, visit
+from web_client import FPS, SECONDS, address, chosen, get, look, look_until, say, serving, shown, visit
 
 
 @pytest.fixture(scope="module")
@@ -167,9 +169,11 @@ def test_a_client_that_sends_too_much_is_closed(stage) -> None:
 
 
 def test_every_player_has_a_world_and_further_visitors_watch_until_a_seat_is_free(stage) -> None:
-    with serving(stage.player, 2) as url, visit(url) as one, visit(url) as two, visit(url) as three:
+    with serving(stage.player, 2) as url, contextlib.ExitStack() as stack:
+        # Each comes when the one before it has its seat.
+        one, two = [stack.enter_context(visit_and_play(url)) for _ in range(2)]
+        three = stack.enter_context(visit(url))
         for number, socket in enumerate((one, two)):
-            assert look(socket)["shown"]["is_player"]
             say(socket, 1, do="set", name="horizon", value=7 + number)
             say(socket, 2, do="set", name="env", value="wm")
         for number, socket in enumerate((one, two)):
@@ -180,6 +184,46 @@ def test_every_player_has_a_world_and_further_visitors_watch_until_a_seat_is_fre
         assert chosen(look_until(three, lambda view: chosen(view)["env"] == "wm"))["horizon"] == 7
         one.close()
         look_until(three, lambda view: view["shown"]["is_player"])
+
+
+@contextlib.contextmanager
+def visit_and_play(url: str) -> Iterator[ClientConnection]:
+    """A visitor who has a seat."""
+    with visit(url) as socket:
+        assert look(socket)["shown"]["is_player"]
+        yield socket
+
+
+def test_a_server_that_is_stopped_waits_neither_for_frames_nor_for_clients() -> None:
+    """It would wait forever: a frame takes until it is let go, no client reads, and another world is to be opened."""
+    playables, engine = [Slow(), Slow()], Engine()
+    server = WebServer(Hall(playables.__getitem__, engine, 1000, 2), "127.0.0.1", 0, "A game")
+    server.start()
+    with visit(server.url), visit(server.url):
+        assert playables[0].is_ticking.wait(60)
+        server.stop()
+        assert playables[0].is_closed
+        assert [playable.ticks for playable in playables] == [0, 0]
+        engine.stop()
+        playables[0].may_go.set()
+
+
+def test_players_leave_together_while_their_frames_are_computed() -> None:
+    playables, engine = [Slow() for _ in range(4)], Engine()
+    hall = Hall(playables.__getitem__, engine, 1000, 4)
+    for playable in playables:
+        playable.may_go.set()
+        assert hall.sit_down() is not None
+    for playable in playables:
+        playable.may_go.clear()
+        playable.is_ticking.clear()
+    assert any(playable.is_ticking.wait(1) for playable in 60 * playables)
+    hall.close()
+    assert all(playable.is_closed for playable in playables)
+    assert hall.first() is hall.sit_down() is None
+    engine.stop()
+    for playable in playables:
+        playable.may_go.set()
 
 
 def test_a_client_that_stops_reading_delays_nobody(stage) -> None:
@@ -194,6 +238,25 @@ def test_a_client_that_stops_reading_delays_nobody(stage) -> None:
             lazy.recv(0.5)
         say(lazy, 0, do="seen", number=1)
         assert look(lazy)["number"] > 10
+
+
+@pytest.mark.slow
+def test_a_client_that_vanishes_frees_its_seat(stage) -> None:
+    """Its connection stays open, but nobody answers there any more."""
+    with serving(stage.player) as url:
+        host, cookie = address(url)
+        key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13"
+        words = f"Host: {host}\r\nOrigin: http://{host}\r\nCookie: {cookie}\r\n{key}"
+        with sockets.create_connection(tuple(host.split(":"))) as gone:
+            gone.sendall(
+                f"GET /socket HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{words}\r\n\r\n".encode()
+            )
+            received = b""
+            while b"title" not in received:
+                received += gone.recv(1 << 16)
+            with visit(url) as watcher:
+                assert not look(watcher)["shown"]["is_player"]
+                look_until(watcher, lambda view: view["shown"]["is_player"], SECONDS * FPS)
 
 
 def test_what_a_closed_page_recorded_is_kept(shared_run: RunFolder, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Rollouts and collection in an environment whose results are known."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from data import Episode, Start, Step, to_unit_range
 from models.actor_critic import ActorCritic, ActorCriticConfig, ActorCriticLossConfig
 from models.blocks import LstmState
 from rl.collector import Collector
+from rl.exploration import Exploration
 from rl.policy import Greedy, RandomPolicy
 from rl.results import Results
 from rl.returns import lambda_returns
@@ -284,6 +286,47 @@ def test_exploration_is_uniform(policy: ActorCritic) -> None:
     assert ((torch.bincount(acts, minlength=3) - expected).abs() < 6 * expected.sqrt()).all()
 
 
+def test_episodes_can_be_played_at_random(policy: ActorCritic) -> None:
+    policy.actor_linear.weight.data.zero_()
+    policy.actor_linear.bias.data = torch.tensor([50.0, 0.0, 0.0])
+    shelf, count = Shelf(), 300
+    collector = Collector(Counting((10,) * 10), ActorCriticPolicy(policy), shelf, epsilon=0.0)
+    collector.begin(count, at_random=True)
+    assert list(collector.rest())[-1] == count
+    acts = torch.cat([episode.act for episode in shelf.episodes])
+    # 6 standard deviations: fails by chance in fewer than one of 10^7 tests.
+    assert ((torch.bincount(acts, minlength=3) - 1000).abs() < 6 * (3000 * 2 / 9) ** 0.5).all()
+    collector.begin(2)
+    assert list(collector.rest())[-1] == 2
+    assert not torch.cat([episode.act for episode in shelf.episodes[count:]]).any()
+
+
+def test_random_actions_are_repeated_as_often_as_a_zeta_distribution_says() -> None:
+    count, zeta = 20_000, 2.0
+    exploration = Exploration(1.0, zeta, count, num_actions=1000)
+    acts, never = [], torch.zeros(count, dtype=torch.bool)
+    for _ in range(4):
+        acts.append(exploration.explore(torch.zeros(count, dtype=torch.int64), never))
+    shares = 1 / torch.arange(1, 10_001, dtype=torch.float64) ** zeta
+    shares /= shares.sum()
+    repeated = torch.stack([before == after for before, after in itertools.pairwise(acts)])
+    # Two draws are equal by chance in one of 1,000.
+    for steps in (1, 2, 3):
+        longer = 1 - shares[:steps].sum()
+        seen, chance = repeated[:steps].all(dim=0).double().mean(), longer + (1 - longer) / 1000
+        # 6 standard deviations: fails by chance in fewer than one of 10^7 tests; draws in between add little.
+        assert abs(seen - chance) < 6 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
+
+
+def test_the_end_of_an_episode_ends_a_repetition() -> None:
+    exploration = Exploration(0.5, 1.01, num_envs=1000, num_actions=1000)
+    act, never = torch.full((1000,), -1), torch.zeros(1000, dtype=torch.bool)
+    explored = exploration.explore(act, never)
+    assert 300 < (explored >= 0).sum() < 700
+    later = exploration.explore(act, ~never)
+    assert not (later == explored)[explored >= 0].float().mean() > 0.01
+
+
 class Watched(ActorCriticPolicy):
     """Records `is_first`."""
 
@@ -324,7 +367,7 @@ def test_the_memory_is_ignored_at_a_start(policy: ActorCritic) -> None:
 
 def test_a_restored_collector_continues_the_same(policy: ActorCritic) -> None:
     shelf = Shelf()
-    collector = Collector(Counting((4, 7)), ActorCriticPolicy(policy), shelf, epsilon=0.2)
+    collector = Collector(Counting((4, 7)), ActorCriticPolicy(policy), shelf, epsilon=0.2, zeta=1.1)
     collector.begin()
     for _ in range(6):
         collector.step()
@@ -335,7 +378,7 @@ def test_a_restored_collector_continues_the_same(policy: ActorCritic) -> None:
         collector.step()
     other = Shelf()
     other.episodes = kept
-    again = Collector(Counting((4, 7)), ActorCriticPolicy(policy), other, epsilon=0.2)
+    again = Collector(Counting((4, 7)), ActorCriticPolicy(policy), other, epsilon=0.2, zeta=1.1)
     again.load_state_dict(state, torch.device("cpu"))
     torch.set_rng_state(random_state)
     for _ in range(9):

@@ -60,6 +60,7 @@ def test_schedule_of_a_run(finished: Path) -> None:
     assert values(finished, "actor_critic/train/num_updates") == {1: 4, 2: 7, 3: 10, 4: 13}
     assert values(finished, "collection/test/num_episodes") == {0: 2, 2: 2, 4: 2}
     assert values(finished, "collection/final/num_episodes") == {4: 2}
+    assert values(finished, "collection/random/num_episodes") == {4: 2}
     assert set(values(finished, "denoiser/test/loss_denoising")) == {0, 2, 4}
     assert set(values(finished, "rew_end_model/test/loss_total")) == {0, 2, 4}
     assert Dataset.open(finished / "dataset" / "train").num_steps == 70
@@ -86,7 +87,8 @@ def test_the_published_recipe_has_a_thousand_epochs() -> None:
     assert schedule.phases(Progress(epoch=1, first_collection=5000)) == [*tests, Update("denoiser", 1)]
     assert schedule.phases(Progress(epoch=3, first_collection=5000)) == [Update("denoiser", 3)]
     assert schedule.phases(Progress(epoch=4, first_collection=5000)) == [Update("denoiser", 4), *tests, Save()]
-    last = [Update("denoiser", 1001), *tests, Save(), PlayEpisodes(2, "final")]
+    final = [PlayEpisodes(2, "random", at_random=True), PlayEpisodes(2, "final")]
+    last = [Update("denoiser", 1001), *tests, Save(), *final]
     assert schedule.phases(Progress(epoch=1001, first_collection=5000)) == last
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from torch import nn
 
-from algorithms.config import AlgorithmConfig, StaticDatasetConfig, TrainerConfig
+from algorithms.config import AlgorithmConfig, TrainerConfig
 from envs import frame_shape
 from errors import UserError, near_matches
 from models.dreamer import Learner, LossConfig, NetworkConfig, level_widths
@@ -165,6 +165,7 @@ class DreamerConfig(TrainerConfig):
             level_widths(frame_shape(self.env.train), self.networks.depth)
         except BadSetting as error:
             raise UserError(f"env.train.{error}") from None
+        self.check_collects()
         self._check_unused()
         train, rows = self.collection.train, self.dreamer.num_prefill_rows(self.collection.train.num_envs)
         if train.num_steps_total < rows:
@@ -179,17 +180,3 @@ class DreamerConfig(TrainerConfig):
             for name in ("actor_lr", "critic_lr"):
                 if (value := getattr(self.dreamer.optimizer, name)) is not None:
                     raise UserError(f"dreamer.optimizer.{name}={value} needs algorithm.optimizers=separate.")
-        unchanged = StaticDatasetConfig()
-        for name, value in vars(self.static_dataset).items():
-            if value != getattr(unchanged, name):
-                raise UserError(f"algorithm=dreamer collects its own experience: leave out static_dataset.{name}.")
-        if self.training.offload_idle:
-            raise UserError("training.offload_idle=true needs an agent without a policy: set it to false.")
-        if self.training.num_final_epochs > 0:
-            raise UserError(
-                f"training.num_final_epochs={self.training.num_final_epochs} must be 0: algorithm=dreamer learns while "
-                "it collects. For a longer run, set collection.train.num_steps_total."
-            )
-        if self.evaluation.max_batches is not None:
-            seen = f"evaluation.max_batches={self.evaluation.max_batches}"
-            raise UserError(f"{seen} must be null: algorithm=dreamer has no test batches.")

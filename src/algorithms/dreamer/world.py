@@ -1,6 +1,6 @@
 """The imagined environment: the recurrent model under given actions, its states decoded to frames."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -69,9 +69,31 @@ class DreamerWorld:
     @torch.no_grad()
     def step(self, act: Tensor) -> Step:
         """Imagine the result of actions int64 (b)."""
-        state = self.agent.rssm.imagine_step(self._now, act)
-        final_obs = self._draw(state)
-        rew, end, going_on = self._outcome(state)
+        return self._advance(*self._predict(self._now, act))
+
+    def can_join(self, other: object) -> bool:
+        """Whether the same networks imagine both."""
+        return isinstance(other, DreamerWorld) and (other.agent, other._discount) == (self.agent, self._discount)
+
+    @torch.no_grad()
+    def step_joined(self, worlds: Sequence["DreamerWorld"], act: Tensor) -> list[Step]:
+        """Step several worlds as one batch; each restarts by itself. `act` int64 (b), in their order."""
+        deter, stoch = zip(*[(world._now.deter, world._now.stoch) for world in worlds], strict=True)
+        state, *rest = self._predict(State(torch.cat(deter), torch.cat(stoch)), act)
+        sizes = [world.num_envs for world in worlds]
+        parts = zip(*[column.split(sizes) for column in (state.deter, state.stoch, *rest)], strict=True)
+        return [
+            world._advance(State(deter, stoch), *rest)
+            for world, (deter, stoch, *rest) in zip(worlds, parts, strict=True)
+        ]
+
+    def _predict(self, now: State, act: Tensor) -> tuple[State, Tensor, Tensor, Tensor, Tensor]:
+        """The next state, its frame, and `_outcome`, before anything restarts."""
+        state = self.agent.rssm.imagine_step(now, act)
+        return state, self._draw(state), *self._outcome(state)
+
+    def _advance(self, state: State, final_obs: Tensor, rew: Tensor, end: Tensor, going_on: Tensor) -> Step:
+        """Become what was predicted, and restart the environments that ended."""
         age = self._age + 1
         trunc = age >= self.horizon
         dead = end | trunc

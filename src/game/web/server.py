@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from game.web.stored import film_of_episode
 PAGE = Path(__file__).with_name("page.html")
 SECONDS_BETWEEN_PINGS, SECONDS_UNTIL_GONE = 3, 5
 SECONDS_BETWEEN_THREADS = 0.0005
+SECONDS_OF_GOODBYE = 0.1
 MESSAGES_PER_SECOND, MOST_VISITORS = 400, 32
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
@@ -72,7 +74,11 @@ class WebServer:
     def stop(self) -> None:
         """Store what is recorded, then let the visitors go."""
         self._hall.close()
-        self._server.shutdown(reason="The server was stopped.")
+        # A client that does not answer is not waited for.
+        goodbye = partial(self._server.shutdown, reason="The server was stopped.")
+        thread = threading.Thread(target=goodbye, name="goodbye", daemon=True)
+        thread.start()
+        thread.join(SECONDS_OF_GOODBYE)
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """An HTTP response; None goes on to the socket."""
@@ -104,9 +110,8 @@ class WebServer:
         if not self._visitors.acquire(blocking=False):
             connection.close(1013, "There are too many visitors.")
             return
-        visitor = Visitor(connection, self._hall, self._title, self._is_smooth)
         try:
-            visitor.stay()
+            Visitor(connection, self._hall, self._title, self._is_smooth).stay()
         finally:
             self._visitors.release()
 

@@ -11,6 +11,7 @@ from game.web.players import Hall
 from game.web.server import WebServer
 from run.interrupt import Interrupts
 
+SECONDS_BETWEEN_LOOKS = 0.02
 WARNING = (
     "warning: --host {host} lets other machines connect, without encryption. Whoever has the whole URL can play, and "
     "record with -r. Safer: leave --host out, and forward the port with ssh -L."
@@ -38,7 +39,7 @@ def serve_until_stopped(
     try:
         print(f"Open {server.url}\nCtrl-C stops it.", flush=True)
         while interrupts.received is None:
-            time.sleep(0.1)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
     finally:
         server.stop()
         engine.stop()

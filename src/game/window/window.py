@@ -56,6 +56,7 @@ class Window:
         self._clock = pygame.time.Clock()
         self._help_until = pygame.time.get_ticks() + 1000 * seconds_of_help
         self._shows_help = False
+        self._drawn: tuple[int, Overlay] | None = None
 
     def show(self, playable: Playable) -> None:
         """Show it until the player leaves. Recordings are stored then, also after Ctrl-C or an error."""
@@ -91,6 +92,8 @@ class Window:
                 return False
             if event.type == pygame.VIDEORESIZE and not self._is_full:
                 self._painter.resize(event.size)
+            if event.type in (pygame.VIDEORESIZE, pygame.VIDEOEXPOSE):
+                self._drawn = None
             if event.type == pygame.MOUSEMOTION and not self._has_pointer:
                 continue
             translated = translate(event, self._sensitivity)
@@ -111,16 +114,21 @@ class Window:
             self._help_until = 0
         if key == "tab":
             self._painter.shows_details = not self._painter.shows_details
+            self._drawn = None
 
     @property
     def _is_helping(self) -> bool:
         return self._shows_help or pygame.time.get_ticks() < self._help_until
 
     def _draw(self, view: View, session: Session) -> None:
-        rate = Field("fps", f"{session.rate:.1f}/{self._fps:g}", 13)
+        """Draw what changed: nothing is drawn twice, as that would take time from the frames."""
         thinking = ("thinking",) if session.is_thinking else ()
         keys = (*session.playable.help, *KEYS) if self._is_helping else ()
-        overlay = Overlay((*thinking, *view.status), session.banner, keys)
+        overlay = Overlay(thinking, session.banner, keys)
+        if (view.number, overlay) == self._drawn:
+            return
+        self._drawn = view.number, overlay
+        rate = Field("fps", f"{session.rate:.1f}/{self._fps:g}", 13)
         picture = self._painter.paint(view, rate, overlay=overlay)
         screen = pygame.display.get_surface()
         if self._is_full:

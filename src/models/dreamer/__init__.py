@@ -11,7 +11,7 @@ from models.dreamer.behaviour import (
 from models.dreamer.config import LossConfig, LossScales, NetworkConfig, level_widths
 from models.dreamer.images import Decoder, Encoder
 from models.dreamer.layers import BlockLinear, Mlp, RMSNorm
-from models.dreamer.learner import Learner, Rows, follow
+from models.dreamer.learner import Learner, Rows
 from models.dreamer.returns import ReturnRange, imagined_returns, replayed_returns
 from models.dreamer.rssm import Observed, Rssm, State
 from models.dreamer.two_hot import TwoHot
@@ -36,7 +36,6 @@ __all__ = [
     "TwoHot",
     "behaviour_losses",
     "continue_loss",
-    "follow",
     "imagine",
     "imagined_returns",
     "level_widths",

@@ -1,12 +1,12 @@
 """DreamerV3's loss: one pass over replayed rows and imagined states trains all of its networks."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from models.averages import follow
 from models.dreamer.behaviour import (
     BehaviourLosses,
     Predictions,
@@ -146,9 +146,3 @@ class Learner(nn.Module):
             "return_low": return_range.low,
             "return_high": return_range.high,
         }
-
-
-@torch.no_grad()
-def follow(slow: Iterable[Tensor], fast: Iterable[Tensor], rate: float) -> None:
-    """Move slow tensors, in place, a share `rate` of the way to fast ones."""
-    torch._foreach_lerp_(list(slow), list(fast), rate)
