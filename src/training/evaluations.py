@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from algorithms.base import Algorithm, PlayEpisodes
+from algorithms.base import Algorithm, PlayEpisodes, World
 from algorithms.config import CheckpointingConfig, EvaluationConfig
 from component import Component
 from rl.collector import Collector
@@ -66,16 +66,14 @@ class Evaluations:
                 self._keep_if_best(next(iter(tests.values()), {}))
             world = self.algorithm.world(1)
             if world is not None and film_is_due(self.evaluation.video_interval, self.data.train, self.progress):
-                with contextlib.ExitStack() as stack:
-                    for each in components.values():
-                        stack.enter_context(each.at_work(trains=False))
-                    path = self.folder.media / f"real_and_imagined_epoch_{self._epoch:05d}.mp4"
-                    if film_world(world, test, self.evaluation.video_steps, self.device, path):
-                        self.report.film(path)
-                    if self.algorithm.policy is None:
-                        path = self.folder.media / f"predictions_epoch_{self._epoch:05d}.png"
-                        picture_predictions(world, test, self.device, path)
-                        self.report.picture(path)
+                self._film(world)
+
+    def save(self) -> None:
+        self._save_agent(self.folder.agent_version(self.progress.epoch))
+        versions = sorted(self.folder.agent_versions.glob("agent_epoch_*.pt"))
+        to_keep = self.checkpointing.num_to_keep
+        for path in versions[:-to_keep] if to_keep is not None else ():
+            path.unlink()
 
     def _keep_if_best(self, numbers: dict[str, float]) -> None:
         """Without a policy, the best weights have the least test loss of the first component."""
@@ -84,12 +82,19 @@ class Evaluations:
             self.progress.best_loss, self.progress.best_epoch = losses[0], self._epoch
             self._save_agent(self.folder.next_best_agent(self._epoch))
 
-    def save(self) -> None:
-        self._save_agent(self.folder.agent_version(self.progress.epoch))
-        versions = sorted(self.folder.agent_versions.glob("agent_epoch_*.pt"))
-        to_keep = self.checkpointing.num_to_keep
-        for path in versions[:-to_keep] if to_keep is not None else ():
-            path.unlink()
+    def _film(self, world: World) -> None:
+        """A film of the world beside test episodes; without a policy, pictures of its predictions, too."""
+        test, media, epoch = self.data.test, self.folder.media, f"epoch_{self._epoch:05d}"
+        with contextlib.ExitStack() as stack:
+            for each in self.algorithm.components.values():
+                stack.enter_context(each.at_work(trains=False))
+            path = media / f"real_and_imagined_{epoch}.mp4"
+            if film_world(world, test, self.evaluation.video_steps, self.device, path):
+                self.report.film(path)
+            if self.algorithm.policy is None:
+                path = media / f"predictions_{epoch}.png"
+                picture_predictions(world, test, self.device, path)
+                self.report.picture(path)
 
     def _save_agent(self, path: Path) -> None:
         for component in self.algorithm.components.values():
