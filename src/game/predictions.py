@@ -10,6 +10,7 @@ from game.dataset_env import open_datasets
 from game.live_env import LiveEnv
 from game.prediction_env import PredictionEnv
 from game.predictor import Predictor
+from trained.opening import check_fits
 from trained.source import Source
 
 
@@ -29,12 +30,7 @@ def _beside_data(source: Source, spaces: Spaces, predictor: Predictor) -> Predic
     """Test data comes first."""
     stride, datasets = source.config.static_dataset.stride, open_datasets(source.datasets)
     for dataset in datasets.values():
-        if dataset.spaces.frame != spaces.frame:
-            raise UserError(
-                f"Frames in {dataset.directory} are {dataset.spaces.frame}, and the model's {spaces.frame}: it "
-                "predicts frames of its own size only."
-            )
-        with_stride(dataset, stride)
+        check_fits(with_stride(dataset, stride), spaces, source)
     held_out_first = dict(sorted(datasets.items(), key=lambda each: each[0] != "test"))
     return PredictionEnv(held_out_first, predictor, stride)
 

@@ -17,6 +17,7 @@ from rl.collector import Collector
 from rl.policy import Policy
 from run.folder import RunFolder
 from run.lock import turn_in
+from trained.opening import check_fits, find_spaces
 from trained.source import Source
 
 NUM_COLLECTED_STEPS = 1000
@@ -100,6 +101,7 @@ def open_starts(
         dataset = Dataset.open_if_any(path)
         if dataset is not None and max(dataset.lengths) >= length:
             dataset = with_stride(dataset, source.config.static_dataset.stride)
+            check_fits(dataset, find_spaces(source), source)
             full = None if source.full_res is None else FullFrames(source.full_res, dataset)
             return DatasetStarts(dataset, device, full)
     if policy is None:

@@ -58,16 +58,17 @@ def find_spaces(source: Source) -> Spaces:
             # Networks without actions ignore those of the data.
             actions = Actions(recorded.kind, count or recorded.size)
         for dataset in [each for each in found if each.directory in find_splits(Path(static.path))]:
-            _check_fits(with_stride(dataset, static.stride), Spaces(frame, actions), count > 0, source.folder)
+            check_fits(with_stride(dataset, static.stride), Spaces(frame, actions), source)
     return Spaces(frame, actions)
 
 
-def _check_fits(dataset: Dataset, spaces: Spaces, uses_actions: bool, folder: Path) -> None:
-    """Raise UserError unless an agent of these frames and actions can start from a data set."""
-    frame, seen, wanted = dataset.spaces.frame, dataset.spaces.actions, spaces.actions
+def check_fits(dataset: Dataset, spaces: Spaces, source: Source) -> None:
+    """Raise UserError unless the source's agent, of these frames and actions, can start from a data set."""
+    frame, seen, wanted, folder = dataset.spaces.frame, dataset.spaces.actions, spaces.actions, source.folder
     if frame != spaces.frame:
         raise UserError(f"The frames in {dataset.directory} are {frame}, but those of {folder} are {spaces.frame}.")
     fits = seen.size <= wanted.size if seen.kind == "numbered" else seen.size == wanted.size
+    uses_actions = source.definition.count_actions(source.weights) > 0
     if uses_actions and not (seen.kind == wanted.kind and fits):
         known, ours = f"{seen.size} {seen.kind}", f"{wanted.size} {wanted.kind}"
         raise UserError(f"The actions in {dataset.directory} ({known}) are not those of {folder} ({ours}).")

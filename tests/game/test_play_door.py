@@ -549,6 +549,11 @@ def test_data_that_does_not_fit_the_agent(
     folder = make_run(tmp_path / "run", f"static_dataset.path={dataset.directory}", steps={})
     code = call_door(monkeypatch, "--run", folder.path, "--video", tmp_path / "a.mp4", "--steps", "1")
     assert re.search(words, complaint(capfd, code))
+    # Data that was copied into a run.
+    folder = make_run(tmp_path / "own", steps={})
+    shutil.copytree(dataset.directory, folder.dataset("test"))
+    code = call_door(monkeypatch, "--run", folder.path, "--video", tmp_path / "a.mp4", "--steps", "1")
+    assert re.search(words.replace(".4 continuous.", ".4 numbered."), complaint(capfd, code))
 
 
 def without_display() -> dict[str, str]:

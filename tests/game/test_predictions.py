@@ -252,7 +252,7 @@ def test_mistakes(
     assert "-r records what is played" in complain("--run", run.path, "-r")
     copy = copy_run(run, tmp_path / "copy")
     mark_data(copy.dataset("test"), (1, 8, 8), acts)
-    assert f"Frames in {copy.dataset('test')} are (1, 8, 8), and the model's (1, 16, 16)" in complain(
+    assert f"The frames in {copy.dataset('test')} are (1, 8, 8), but those of {copy.path} are (1, 16, 16)." in complain(
         "--run", copy.path
     )
 
