@@ -29,7 +29,7 @@ from run.config import register_resolvers
 from run.door import explain
 from run.folder import RunFolder
 from run.log import read_metrics
-from trained.source import Source, load_config, load_source
+from trained.source import Source, find_run, load_config, load_source
 from trained.weights import choose_weights
 
 COPIED = ("metrics.jsonl", EVALUATIONS, "world_evaluation.jsonl")
@@ -55,7 +55,7 @@ def share(arguments: argparse.Namespace) -> int:
         raise UserError(f"{out} is not empty: remove it, or name another folder with --out.")
     if not arguments.dry_run and get_token() is None:
         raise UserError("There is no token of the Hugging Face Hub: run `hf auth login`, or use --dry-run.")
-    source = load_source(arguments.run.resolve(), arguments.epoch, arguments.best)
+    source = load_source(find_run(arguments.run, needs_weights=True), arguments.epoch, arguments.best)
     write_folder(source, choose_weights(RunFolder(source.folder), arguments.epoch, arguments.best), arguments.repo, out)
     print(f"Folder: {out}\nPlay it: python src/play.py --pretrained --local-dir {out}")
     if not arguments.dry_run:
@@ -179,7 +179,9 @@ def upload(repository: str, out: Path) -> None:
         api.upload_folder(repo_id=repository, folder_path=out)
     # Networks, rights and names fail in more ways than the client has errors for.
     except Exception as error:
-        raise UserError(f"{repository} could not be uploaded: {one_line(error)}. The folder is kept: {out}.") from None
+        reason = one_line(error).rstrip(".")
+        again = f"The folder is kept, so that `hf upload {repository} {out}` can try again."
+        raise UserError(f"{repository} could not be uploaded: {reason}. {again}") from None
 
 
 def _write_yaml(config: DictConfig, path: Path) -> None:

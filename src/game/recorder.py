@@ -31,6 +31,7 @@ class Recorder:
         self.is_saved = False
         self._waiting: list[tuple[str, Episode]] = []
         self._recorded: list[str] = []
+        self._known: dict[Path, tuple[Dataset, tuple[int, int] | None]] = {}
         self._name = ""
         self._steps: list[tuple[Tensor, ...]] = []
         self._extras: list[dict[str, Tensor]] = []
@@ -105,7 +106,7 @@ class Recorder:
     @property
     def counts(self) -> dict[str, int]:
         """The number of episodes in each data set that was added to."""
-        return {name: _open(self.root / name).num_episodes for name in self._recorded}
+        return {name: self._open(self.root / name).num_episodes for name in self._recorded}
 
     def _write_waiting(self, root: Path) -> None:
         """Write as many episodes as there is room for."""
@@ -113,9 +114,12 @@ class Recorder:
             name, episode = self._waiting[0]
             try:
                 with turn_in(root / name):
-                    dataset = _open(root / name)
+                    dataset = self._open(root / name)
+                    # Until it is on disk, it is not known what is there.
+                    self._known.pop(root / name, None)
                     dataset.add_episode(episode)
                     dataset.save_info()
+                    self._known[root / name] = dataset, _stamp(dataset)
             # A full disk, or one that was taken away.
             except (UserError, OSError) as error:
                 self._problem = one_line(error)
@@ -125,6 +129,18 @@ class Recorder:
             if root == self.root and name not in self._recorded:
                 self._recorded.append(name)
 
+    def _open(self, path: Path) -> Dataset:
+        """The data set; it is read and checked again only if somebody else has added to it."""
+        dataset, stamp = self._known.get(path, (None, None))
+        if dataset is not None and _stamp(dataset) == stamp:
+            return dataset
+        return Dataset.open_if_any(path) or Dataset(path)
 
-def _open(path: Path) -> Dataset:
-    return Dataset.open_if_any(path) or Dataset(path)
+
+def _stamp(dataset: Dataset) -> tuple[int, int] | None:
+    """What changes when a data set does."""
+    try:
+        facts = dataset.info_path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns

@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+import recordings
 from algorithms import read_settings
 from algorithms.diamond.agent import DiamondAgent, fit_to_data
 from algorithms.diamond.config import DiamondConfig
@@ -24,12 +25,16 @@ from game.view import Playable, View
 from game.window.painter import Painter, to_array
 from game.window.window import Window
 from play import main
+from preparation.recordings import write_small_copies
 from rl.collector import Collector
 from run.folder import RunFolder
 from run.interrupt import Interrupts
 from training_helpers import CPU, compose
 
 EPOCHS = (1, 3)
+SCALE = 0.05
+NUM_GAMES, LENGTH = 12, 20
+"""Of the two-stage run's recordings."""
 
 
 def make_run(path: Path, *overrides: str, steps: dict[str, int] | None = None) -> RunFolder:
@@ -58,6 +63,19 @@ def make_agent(config: DiamondConfig, actions: Actions, scale: float) -> Diamond
     for parameter in agent.parameters():
         parameter.data += scale * torch.randn_like(parameter)
     return agent
+
+
+def make_two_stage_run(root: Path) -> RunFolder:
+    """A run with untrained networks of both stages, on recordings with keys and mouse that are still there."""
+    for number in range(NUM_GAMES):
+        recordings.write_hdf5(root / "data" / "full_res" / f"game_{number}.hdf5", LENGTH, seed=number)
+    write_small_copies(root / "data" / "full_res", root / "data" / "low_res", recordings.SMALL_SIZE, None, 2)
+    config = compose(game=[*recordings.CSGO, f"static_dataset.path={root / 'data'}"], small=())
+    folder = RunFolder.create(root / "run", config)
+    make_agent(read_settings(config)[1], Actions("multi-hot", recordings.NUM_ACTIONS), SCALE).save(
+        folder.agent_version(1)
+    )
+    return folder
 
 
 def copy_run(run: RunFolder, path: Path) -> RunFolder:

@@ -36,6 +36,16 @@ def test_a_recorder_adds_to_what_another_one_has_stored_since(tmp_path: Path) ->
     assert Dataset.open(tmp_path / "rec_test_H").lengths == [2, 2, 2, 1]
 
 
+def test_a_data_set_is_opened_once_while_nobody_else_adds_to_it(tmp_path: Path) -> None:
+    """An episode is stored as fast after many others as after the first."""
+    recorder = record(tmp_path, 1, 1)
+    episode = Dataset.open(tmp_path / "rec_test_H").episode_path(0)
+    episode.write_bytes(b"damaged")
+    frame = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    recorder.add("test_H", frame, 1, (0.0, True, False), frame)
+    assert (recorder.status, recorder.counts) == (("recording", "saved"), {"rec_test_H": 2})
+
+
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     """Folders below which nothing can be written, as if their disk were full."""

@@ -23,8 +23,7 @@ from game.layout_keys import LayoutKeys
 from game.play_env import PlayEnv
 from game.window.painter import Painter, to_array
 from game.window.window import Window
-from game_runs import Player, copy_run, fields, make_agent, play
-from preparation.recordings import write_small_copies
+from game_runs import LENGTH, NUM_GAMES, SCALE, Player, copy_run, fields, make_agent, make_two_stage_run, play
 from run.folder import RunFolder
 from run.interrupt import Interrupts
 from trained.pretrained import load_pretrained
@@ -33,21 +32,11 @@ from training_helpers import CPU, compose
 
 NUM_CONDITIONING = 2
 ACTIONS = Actions("multi-hot", recordings.NUM_ACTIONS)
-SCALE = 0.05
-NUM_GAMES, LENGTH = 12, 20
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run with untrained networks of both stages, on recordings that are still there."""
-    root = tmp_path_factory.mktemp("two_stage")
-    for number in range(NUM_GAMES):
-        recordings.write_hdf5(root / "data" / "full_res" / f"game_{number}.hdf5", LENGTH, seed=number)
-    write_small_copies(root / "data" / "full_res", root / "data" / "low_res", recordings.SMALL_SIZE, None, 2)
-    config = compose(game=[*recordings.CSGO, f"static_dataset.path={root / 'data'}"], small=())
-    folder = RunFolder.create(root / "run", config)
-    make_agent(read_settings(config)[1], ACTIONS, SCALE).save(folder.agent_version(1))
-    return folder
+    return make_two_stage_run(tmp_path_factory.mktemp("two_stage"))
 
 
 def make(folder: Path, *overrides: str, **settings: object) -> PlayEnv:

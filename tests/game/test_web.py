@@ -29,7 +29,7 @@ from game_runs import CPU
 from run.folder import RunFolder
 from slow import Slow
 from trained.source import Source, load_source
-from web_client import address, chosen, get, look, look_until, say, serving, shown, visit
+from web_client import FPS, SECONDS, address, chosen, get, look, look_until, say, serving, shown, visit
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +238,25 @@ def test_a_client_that_stops_reading_delays_nobody(stage) -> None:
             lazy.recv(0.5)
         say(lazy, 0, do="seen", number=1)
         assert look(lazy)["number"] > 10
+
+
+@pytest.mark.slow
+def test_a_client_that_vanishes_frees_its_seat(stage) -> None:
+    """Its connection stays open, but nobody answers there any more."""
+    with serving(stage.player) as url:
+        host, cookie = address(url)
+        key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13"
+        words = f"Host: {host}\r\nOrigin: http://{host}\r\nCookie: {cookie}\r\n{key}"
+        with sockets.create_connection(tuple(host.split(":"))) as gone:
+            gone.sendall(
+                f"GET /socket HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{words}\r\n\r\n".encode()
+            )
+            received = b""
+            while b"title" not in received:
+                received += gone.recv(1 << 16)
+            with visit(url) as watcher:
+                assert not look(watcher)["shown"]["is_player"]
+                look_until(watcher, lambda view: view["shown"]["is_player"], SECONDS * FPS)
 
 
 def test_what_a_closed_page_recorded_is_kept(shared_run: RunFolder, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The page, in a real headless Chromium: what a visitor sees, presses and gets."""
+"""The page, in a real headless Chromium: what a visitor sees, presses and gets.
+
+Screenshots are kept in the folder that the environment variable SCREENSHOTS names.
+"""
 
 import os
 import shutil
@@ -9,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data import Dataset
 from game.build import PlayConfig, open_stage
 from game.dataset_env import DatasetEnv, open_datasets
-from game_runs import CPU
+from game_runs import CPU, copy_run, make_two_stage_run
 from run.folder import RunFolder
-from trained.source import Source
+from trained.source import Source, load_source
 from web_client import serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -36,6 +40,13 @@ def browser() -> Iterator:
 @pytest.fixture(scope="module")
 def stage(source: Source):
     return open_stage(source, PlayConfig(env="test", controller="human", seed=3, precision="fp32"), CPU)
+
+
+@pytest.fixture(scope="module")
+def pointed(tmp_path_factory: pytest.TempPathFactory):
+    """A world that a person plays with keys and mouse."""
+    run = make_two_stage_run(tmp_path_factory.mktemp("pointed"))
+    return open_stage(load_source(run.path, None, False), PlayConfig(seed=3, precision="fp32"), CPU)
 
 
 class Page:
@@ -65,6 +76,15 @@ class Page:
         read = "[...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
         height, width = self.page.evaluate("[canvas.height, canvas.width]")
         return np.array(self.page.evaluate(read), np.uint8).reshape(height, width, 4)
+
+    def middle_of(self, place: str) -> tuple[float, float]:
+        box = self.page.locator(place).bounding_box()
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def keep(self, name: str, whole: bool = False) -> None:
+        """A screenshot in the folder that SCREENSHOTS names, if it names one."""
+        if "SCREENSHOTS" in os.environ:
+            self.page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"{name}.png", full_page=whole)
 
     def fields(self) -> dict[str, str]:
         return self.page.evaluate("Object.fromEntries(last.fields.map(each => [each.label, each.value]))")
@@ -152,6 +172,22 @@ def test_looking_through_data(shared_run: RunFolder, visit: Callable[..., Page],
             page.page.click("#download")
         download.value.save_as(tmp_path / "episode.mp4")
         assert (tmp_path / "episode.mp4").read_bytes()[4:8] == b"ftyp"
+        page.keep("data_desk_light")
+
+
+def test_what_a_closed_page_recorded_is_kept(shared_run: RunFolder, visit: Callable[..., Page], tmp_path: Path) -> None:
+    run = copy_run(shared_run, tmp_path / "run")
+    stage = open_stage(load_source(run.path, None, False), PlayConfig(env="test", seed=3, record=True), CPU)
+    with serving(stage.player) as url:
+        page = visit(url)
+        page.until("last && last.number > 5")
+        assert "recording" in page.text("#status")
+        page.page.close()
+        begun = time.monotonic()
+        while Dataset.open_if_any(run.dataset("rec_test_π")) is None:
+            assert time.monotonic() - begun < 60
+            time.sleep(0.1)
+        assert Dataset.open(run.dataset("rec_test_π")).num_steps >= 4
 
 
 def test_a_wrong_token_and_a_lost_server_are_said(stage, visit: Callable[..., Page]) -> None:
@@ -165,14 +201,11 @@ def test_a_wrong_token_and_a_lost_server_are_said(stage, visit: Callable[..., Pa
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_nothing_is_cut_off(stage, visit: Callable[..., Page], tmp_path: Path, size: str, scheme: str) -> None:
-    """The screenshot is kept in the folder that SCREENSHOTS names."""
+def test_nothing_is_cut_off(stage, visit: Callable[..., Page], size: str, scheme: str) -> None:
     with serving(stage.player) as url:
         page = visit(url, size, scheme)
         page.until("last && last.number > 5")
-        folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
-        folder.mkdir(parents=True, exist_ok=True)
-        page.page.screenshot(path=folder / f"play_{size}_{scheme}.png", full_page=True)
+        page.keep(f"play_{size}_{scheme}", whole=True)
         width, height = SIZES[size]
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width
         frame, stage_box = [page.page.locator(place).bounding_box() for place in ("#frame", "#stage")]
@@ -185,9 +218,50 @@ def test_nothing_is_cut_off(stage, visit: Callable[..., Page], tmp_path: Path, s
         dark = page.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert dark == ("rgb(246, 245, 242)" if scheme == "light" else "rgb(22, 22, 27)")
         if size == "phone":
-            page.page.touchscreen.tap(*_middle(page.page.locator("#touch button[aria-label='d']").bounding_box()))
+            page.page.touchscreen.tap(*page.middle_of("#touch button[aria-label='d']"))
             page.until("document.body.dataset.sequence > 1")
 
 
-def _middle(box: dict[str, float]) -> tuple[float, float]:
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+def test_a_click_catches_the_pointer_and_the_mouse_looks(pointed, visit: Callable[..., Page]) -> None:
+    with serving(pointed.player) as url:
+        page = visit(url)
+        page.until("last && last.pointer")
+        x, y = page.middle_of("#frame")
+        page.page.mouse.click(x, y)
+        page.until("document.pointerLockElement === canvas")
+        for step in range(400):
+            page.page.mouse.move(x + 40 * (step % 2), y)
+            if page.page.evaluate("last.held.some(each => /^[+-]40,/.test(each))"):
+                break
+        else:
+            pytest.fail("no motion was shown")
+        page.page.mouse.down()
+        page.until("last.held.includes('left click')")
+        page.keep("pointer_desk_light")
+        page.page.mouse.up()
+        page.until("!last.held.includes('left click')")
+        # Whoever does not play any longer gets the pointer back.
+        page.page.keyboard.press(".")
+        page.until("document.pointerLockElement === null")
+        page.page.mouse.click(x, y)
+        page.until("last.status.includes('paused')")
+        assert page.page.evaluate("document.pointerLockElement === null")
+
+
+def test_the_whole_screen(stage, visit: Callable[..., Page]) -> None:
+    with serving(stage.player) as url:
+        page = visit(url)
+        page.until("last && last.number > 2")
+        small = page.page.locator("#frame").bounding_box()
+        page.page.click("button[aria-label='Full screen']")
+        page.until("document.fullscreenElement === stage")
+        page.until("canvas.getBoundingClientRect().height > 0.9 * innerHeight")
+        large = page.page.locator("#frame").bounding_box()
+        assert large["width"] > small["width"]
+        page.keep("full_screen")
+        # Keys go on working.
+        page.page.keyboard.down("d")
+        page.until("last.held.includes('d')")
+        page.page.evaluate("document.exitFullscreen()")
+        page.until("document.fullscreenElement === null")
+        page.until(f"Math.abs(canvas.getBoundingClientRect().width - {small['width']}) < 2")

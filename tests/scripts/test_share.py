@@ -72,6 +72,24 @@ def test_without_a_token_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+    assert call(monkeypatch, tmp_path, "--repo", "me/breakout", "--dry-run", "--out", tmp_path / "out") == 2
+    assert capfd.readouterr().err.strip().startswith(f"error: {tmp_path} is not a run folder")
+
+
+def test_an_upload_that_fails_can_be_tried_again(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(share, "get_token", lambda: "hf_nobody")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    out = tmp_path / "out"
+    assert call(monkeypatch, run.path, "--repo", "me/breakout", "--out", out) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("error: me/breakout could not be uploaded: ")
+    assert line.endswith(f"The folder is kept, so that `hf upload me/breakout {out}` can try again.")
+    assert (out / "README.md").is_file()
+
+
 def test_weights_of_a_run_as_safetensors(run: RunFolder, tmp_path: Path) -> None:
     weights = read_weights(run.agent_version(3))
     path = tmp_path / "weights.safetensors"
