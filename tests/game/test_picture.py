@@ -70,6 +70,20 @@ def test_state_keys_and_banner_are_shown_and_leave_the_frame_alone() -> None:
         assert (over[:-320] == plain[:-320]).all()
 
 
+def test_long_words_are_written_smaller_and_not_cut() -> None:
+    """The last of many keys, and both ends of a banner."""
+    keys = ("left shift", "left ctrl", "space", "w", "d", "r", "left click", "right click")
+    one, other = [to_array(Painter(320).paint(view(score=Score(1), held=(*keys, last)))) for last in ("1", "2")]
+    assert (one != other).any()
+    banner = "return -123.456 · 1000 steps · horizon reached"
+    plain, over = [to_array(Painter(320).paint(view(), overlay=Overlay(banner=each)))[-320:] for each in ("", banner)]
+    rows = np.flatnonzero((over != plain).any(axis=(1, 2)))
+    band = over[rows.min() : rows.max() + 1].astype(int)
+    assert band.max() > 200
+    assert (band[:, :3] < 60).all()
+    assert (band[:, -3:] < 60).all()
+
+
 def test_bars_have_names_and_numbers() -> None:
     bars = (Bar("→", 0.75, True, "RIGHT"), Bar("←", 0.25, False, "LEFT"))
     picture = to_array(Painter(320).paint(view(bars=bars)))
