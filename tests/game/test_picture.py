@@ -13,7 +13,7 @@ from game.dataset_env import DatasetEnv, open_datasets
 from game.threads import choose_play_threads
 from game.view import Bar, Ended, Field, Score, View
 from game.window.drawing import ACCENT, BRIGHT, Overlay
-from game.window.painter import Painter, to_array
+from game.window.painter import NOTHING, Painter, to_array
 from game.window.window import Window
 from game_runs import Player, fields
 from run.interrupt import Interrupts
@@ -70,6 +70,20 @@ def test_state_keys_and_banner_are_shown_and_leave_the_frame_alone() -> None:
         assert (over[:-320] == plain[:-320]).all()
 
 
+def test_long_words_are_written_smaller_and_not_cut() -> None:
+    """The last of many keys, and both ends of a banner."""
+    keys = ("left shift", "left ctrl", "space", "w", "d", "r", "left click", "right click")
+    one, other = [to_array(Painter(320).paint(view(score=Score(1), held=(*keys, last)))) for last in ("1", "2")]
+    assert (one != other).any()
+    banner = "return -123.456 · 1000 steps · horizon reached"
+    plain, over = [to_array(Painter(320).paint(view(), overlay=Overlay(banner=each)))[-320:] for each in ("", banner)]
+    rows = np.flatnonzero((over != plain).any(axis=(1, 2)))
+    band = over[rows.min() : rows.max() + 1].astype(int)
+    assert band.max() > 200
+    assert (band[:, :3] < 60).all()
+    assert (band[:, -3:] < 60).all()
+
+
 def test_bars_have_names_and_numbers() -> None:
     bars = (Bar("→", 0.75, True, "RIGHT"), Bar("←", 0.25, False, "LEFT"))
     picture = to_array(Painter(320).paint(view(bars=bars)))
@@ -95,6 +109,26 @@ def test_a_window_that_was_resized_fits_its_picture(monkeypatch: pytest.MonkeyPa
     width, height = painter.paint(view()).get_size()
     assert (width, height) <= (400, 500)
     assert width >= 392
+
+
+class Counting(Painter):
+    """Counts its pictures."""
+
+    count = 0
+
+    def paint(self, view: View, *more: Field, overlay: Overlay = NOTHING) -> pygame.Surface:
+        self.count += 1
+        return super().paint(view, *more, overlay=overlay)
+
+
+def test_nothing_is_drawn_twice(tmp_path: Path) -> None:
+    """However often the window looks at the keys between two frames."""
+    env = DatasetEnv(open_datasets([make_data(tmp_path / "train", rewards=False)]), ())
+    pygame.display.init()
+    player, painter = Player(env, [None] * 4), Counting(64)
+    Window("test", painter, 5, Interrupts(), seconds_of_help=0, seconds_of_banner=0).show(player)
+    # Once more where a frame takes so long that the sign `thinking` comes and goes.
+    assert len(player.views) <= painter.count + 1 <= 2 * len(player.views) + 1
 
 
 def test_help_is_folded_by_its_keys(tmp_path: Path) -> None:

@@ -253,7 +253,9 @@ def test_a_client_that_vanishes_frees_its_seat(stage) -> None:
             )
             received = b""
             while b"title" not in received:
-                received += gone.recv(1 << 16)
+                part = gone.recv(1 << 16)
+                assert part, received
+                received += part
             with visit(url) as watcher:
                 assert not look(watcher)["shown"]["is_player"]
                 look_until(watcher, lambda view: view["shown"]["is_player"], SECONDS * FPS)

@@ -61,7 +61,7 @@ class Page:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(url)
 
-    def until(self, holds: str, seconds: float = 60) -> None:
+    def until(self, holds: str, seconds: float = 300) -> None:
         """Wait until a JavaScript expression is true."""
         begun = time.monotonic()
         while not self.page.evaluate(f"Boolean({holds})"):
@@ -238,6 +238,8 @@ def test_a_click_catches_the_pointer_and_the_mouse_looks(pointed, visit: Callabl
         page.page.mouse.down()
         page.until("last.held.includes('left click')")
         page.keep("pointer_desk_light")
+        aside = "document.querySelector('aside')"
+        assert page.page.evaluate(f"{aside}.scrollWidth <= {aside}.clientWidth")
         page.page.mouse.up()
         page.until("!last.held.includes('left click')")
         # Whoever does not play any longer gets the pointer back.

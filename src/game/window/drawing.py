@@ -45,7 +45,10 @@ def draw_fields(picture: pygame.Surface, rows: list[list[tuple[int, Field]]], fo
 
 
 def draw_top(picture: pygame.Surface, score: Score | None, words: tuple[str, str], right: int) -> None:
-    """The return in large letters, those of the last and the best episode, and two lines of words up to `right`."""
+    """The return in large letters, those of the last and the best episode, and two lines of words up to `right`.
+
+    The first line is cut where there is no room, the second one gets smaller letters: it holds every key.
+    """
     large, small = font_of(26), font_of(12)
     left = MARGIN
     if score is not None:
@@ -56,9 +59,11 @@ def draw_top(picture: pygame.Surface, score: Score | None, words: tuple[str, str
             shown = "–" if value is None else number(value, 9)
             picture.blit(_text(small, f"{label} {shown}", DIM), (left, MARGIN - 2 + row * (small.get_linesize() + 1)))
         left += small.size("best -12.345")[0]
-    for row, line in enumerate(words):
-        room = max(0, (right - left - MARGIN) // small.size("0")[0])
-        text = _text(small, line if len(line) <= room else f"{line[: max(0, room - 1)]}…", (BRIGHT, ACCENT)[row])
+    width = max(1, right - left - MARGIN)
+    status, keys = words
+    room = width // small.size("0")[0]
+    status = status if len(status) <= room else f"{status[: max(0, room - 1)]}…"
+    for row, text in enumerate((_text(small, status, BRIGHT), _shrink(_text(small, keys, ACCENT), width))):
         picture.blit(text, (right - MARGIN - text.get_width(), MARGIN - 2 + row * (small.get_linesize() + 1)))
 
 
@@ -91,7 +96,7 @@ def draw_message(area: pygame.Surface, message: str, font: pygame.font.Font) -> 
 def draw_overlay(area: pygame.Surface, overlay: Overlay, font: pygame.font.Font) -> None:
     """Over the frame: the banner in the middle, and the keys."""
     if overlay.banner:
-        text = _text(font_of(font.get_linesize() + 2), f"  {overlay.banner}  ", BRIGHT)
+        text = _shrink(_text(font_of(font.get_linesize() + 2), f"  {overlay.banner}  ", BRIGHT), area.get_width())
         # Above the middle, where the keys are.
         area.blit(text, ((area.get_width() - text.get_width()) // 2, area.get_height() // 6))
     if overlay.help:
@@ -108,10 +113,22 @@ def _draw_help(area: pygame.Surface, keys: tuple[tuple[str, str], ...], font: py
         y = MARGIN + row * line_height(font)
         panel.blit(font.render(key, True, BRIGHT), (MARGIN, y))
         panel.blit(font.render(words, True, DIM), (MARGIN + column, y))
-    shrink = min(1.0, area.get_width() / width, area.get_height() / height)
-    if shrink < 1:
-        panel = pygame.transform.smoothscale(panel, (max(1, int(width * shrink)), max(1, int(height * shrink))))
+    panel = _shrink(panel, area.get_width(), area.get_height())
     area.blit(panel, [(whole - part) // 2 for whole, part in zip(area.get_size(), panel.get_size(), strict=True)])
+
+
+def _shrink(picture: pygame.Surface, width: int, height: int | None = None) -> pygame.Surface:
+    """Small enough for that room, with the same shape."""
+    across, down = picture.get_size()
+    factor = min(1.0, width / max(1, across), 1.0 if height is None else height / down)
+    if factor == 1:
+        return picture
+    if picture.get_bitsize() < 24:
+        # Letters have a palette, which cannot be interpolated.
+        coloured = pygame.Surface((across, down), depth=32)
+        coloured.blit(picture, (0, 0))
+        picture = coloured
+    return pygame.transform.smoothscale(picture, (max(1, int(across * factor)), max(1, int(down * factor))))
 
 
 def line_height(font: pygame.font.Font) -> int:
