@@ -1,5 +1,6 @@
 """PPO, Double DQN and discrete SAC are trained, killed, resumed, tested, filmed, played, evaluated and compared."""
 
+import functools
 import json
 import math
 import sys
@@ -11,17 +12,24 @@ from signal import SIGKILL, SIGTERM
 import pytest
 import torch
 
+import compare
+import evaluate
+import main
+import play
 import runs
+import two_ranks
 from conftest import PROJECT
 from data import Dataset
 from files import load_tensors
 from run.folder import RunFolder
 from run.log import read_metrics
+from run.ranks import spawn_ranks
 from small_baselines import NUM_STEPS, PREFILL, ROLLOUT, SMALL, UPDATES_PER_ROLLOUT, UPDATES_PER_STEP
-from training_helpers import train
+from training_helpers import compose, train
 
 pytestmark = pytest.mark.slow
 Runs = Callable[[str], RunFolder]
+Call = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -120,51 +128,83 @@ def test_killed_at_any_moment_it_ends_the_same(run_of: Runs, tmp_path: Path, nam
     assert runs.content(folder) == runs.content(run_of(name).path)
 
 
+def test_lost_columns_are_computed_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The run ends after a warning, and learns from as many rollouts."""
+    total, path = "collection.train.num_steps_total=", tmp_path / "run"
+    # The first half of a run, and then the whole.
+    folder = train(path, f"{total}{4 * ROLLOUT}", game=runs.CHASE, small=SMALL["ppo"]).folder
+    for columns in folder.state.parent.glob("columns_*"):
+        columns.unlink()
+    capfd.readouterr()
+    assert main.resume([str(path), "--trust", f"{total}{NUM_STEPS}"]) == 0
+    assert "It is computed again: the run will not be exactly the same." in capfd.readouterr().err
+    assert column(folder, "ppo/train/num_updates")[-1] == 7 * UPDATES_PER_ROLLOUT
+    assert Dataset.open(folder.dataset("train")).num_steps == NUM_STEPS
+
+
 @every_algorithm
-def test_it_plays_the_real_game_only(run_of: Runs, tmp_path: Path, name: str) -> None:
+def test_two_ranks_train_the_same_weights(tmp_path: Path, name: str) -> None:
+    folder = RunFolder.create(tmp_path / "run", compose(game=runs.CHASE, small=SMALL[name])).path
+    assert spawn_ranks([torch.device("cpu")] * 2, functools.partial(two_ranks.train, folder)) == 0
+    ranks = json.loads((folder / "ranks.json").read_text())
+    assert len(set(ranks["digests"])) == 1
+    assert ranks["lengths"][0] == ranks["lengths"][1]
+    assert sum(ranks["lengths"][0]) == NUM_STEPS
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """A program with these arguments, in this process, which saves starting another; returns what it prints."""
+
+    def call(program: Callable[[], int], *arguments: str | Path, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["program.py", *map(str, arguments)])
+        capfd.readouterr()
+        ended = program()
+        captured = capfd.readouterr()
+        assert ended == code, captured
+        return captured.out if code == 0 else captured.err
+
+    return call
+
+
+@every_algorithm
+def test_it_plays_the_real_game_only(run_of: Runs, tmp_path: Path, call: Call, name: str) -> None:
     film = tmp_path / "film.mp4"
-    play = [sys.executable, PROJECT / "src" / "play.py", "--run", run_of(name).path, "--device", "cpu", "--trust"]
-    result = runs.run([*play, "--video", film, "--steps", "10"], SDL_VIDEODRIVER="dummy")
-    assert result.returncode == 0, result.stderr
+    arguments = ["--run", run_of(name).path, "--device", "cpu", "--trust", "--video", film]
+    assert "Film of 10 steps" in call(play.main, *arguments, "--steps", "10")
     assert film.stat().st_size > 1000
-    refused = runs.run([*play, "--video", film, "--env", "wm"], SDL_VIDEODRIVER="dummy")
-    assert refused.returncode == 2
-    assert "--env wm does not exist for this run: it has test, train." in refused.stderr
+    refused = call(play.main, *arguments, "--env", "wm", code=2)
+    assert "--env wm does not exist for this run: it has test, train." in refused
 
 
-def test_they_are_evaluated_filmed_and_compared(run_of: Runs, tmp_path: Path) -> None:
+def test_they_are_evaluated_filmed_and_compared(run_of: Runs, tmp_path: Path, call: Call) -> None:
     folders = [run_of(name).path for name in SMALL]
-    evaluate = [sys.executable, PROJECT / "src" / "evaluate.py", *folders, "--trust", "--device", "cpu"]
-    result = runs.run([*evaluate, "--episodes", "3", "--no-random", "--record", tmp_path / "films"])
-    assert result.returncode == 0, result.stderr
-    assert [line.split("|")[2].strip() for line in result.stdout.splitlines()[2:5]] == list(SMALL)
+    arguments = [*folders, "--trust", "--device", "cpu", "--no-random"]
+    printed = call(evaluate.main, *arguments, "--episodes", "3", "--record", tmp_path / "films")
+    assert [line.split("|")[2].strip() for line in printed.splitlines()[2:5]] == list(SMALL)
     assert len(list((tmp_path / "films").glob("*.mp4"))) == 9
-    greedy = runs.run([*evaluate, "--episodes", "2", "--no-random", "--policy", "greedy"])
-    assert greedy.returncode == 0, greedy.stderr
-    compare = [sys.executable, PROJECT / "scripts" / "compare.py", *folders, "--out", tmp_path / "compared"]
-    compared = runs.run(compare)
-    assert compared.returncode == 0, compared.stderr
+    assert "0.0" in call(evaluate.main, *arguments, "--episodes", "2", "--policy", "greedy")
+    table = call(compare.main, *folders, "--out", tmp_path / "compared")
     for words in ("ppo loss", "ddqn loss", "sac loss", "ppo updates/s"):
-        assert words in compared.stdout
+        assert words in table
     assert (tmp_path / "compared" / "comparison.png").stat().st_size > 1000
 
 
 @every_algorithm
-def test_the_quickstart_on_atari(tmp_path: Path, name: str) -> None:
+def test_the_quickstart_on_atari(tmp_path: Path, call: Call, name: str) -> None:
     """Cut short: whole games of Breakout take most of its time."""
-    short = ["env.test.max_episode_steps=50", "collection.test.num_final_episodes=2"]
+    short = ["env.test.max_episode_steps=50", "collection.test.num_final_episodes=2", "common.threads=1"]
     short += (
         ["collection.train.num_steps_total=128", "ppo.num_steps=16", "collection.train.steps_per_epoch=128"]
         if name == "ppo"
         else [f"{name}.prefill=100", "collection.train.num_steps_total=120", "collection.train.first_epoch.min=100"]
     )
-    command = runs.command(f"algorithm={name}", "+experiment=quickstart", *short, "common.device=cpu", "common.seed=0")
-    result = runs.run([*command, f"hydra.run.dir={tmp_path / 'run'}"], timeout=1200)
-    assert result.returncode == 0, result.stderr
+    chosen = [f"algorithm={name}", "+experiment=quickstart", "common.device=cpu", "common.seed=0"]
+    printed = call(main.main, *chosen, *short, f"hydra.run.dir={tmp_path / 'run'}")
     run = RunFolder.open(tmp_path / "run")
-    assert Dataset.open(run.dataset("train")).episodes().__next__().obs.shape[1:] == (3, 64, 64)
-    assert math.isfinite(column(run, f"{name}/train/num_updates")[-1])
-    assert "Final test return" in result.stdout
+    assert next(Dataset.open(run.dataset("train")).episodes()).obs.shape[1:] == (3, 64, 64)
+    assert column(run, f"{name}/train/num_updates")[-1] > 0
+    assert "Final test return" in printed
 
 
 def test_the_nature_network_plays_atari(tmp_path: Path) -> None:

@@ -156,6 +156,21 @@ def test_a_world_model_sampler_is_refused(call: Call) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("chosen", "count"), [((), 15), (("algorithm=ppo,sac", "common.seed=7"), 2)])
+def test_comparisons_run_every_algorithm_with_every_seed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_path: Path, chosen: tuple[str, ...], count: int
+) -> None:
+    """The first of the runs stops here, at a device that does not exist."""
+    settings = ["-m", "+experiment=compare", "common.device=none", *chosen, f"hydra.sweep.dir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["main.py", *settings])
+    with pytest.raises(SystemExit, match="2"):
+        sys.exit(explain(main.main, main.NOTHING_YET))
+    captured = capfd.readouterr()
+    assert f"Launching {count} jobs locally" in captured.out + captured.err
+    assert [path.name for path in tmp_path.glob("*_*")] in ([], ["diamond_0"], ["ppo_7"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_continuous_actions_are_refused(call: Call, name: str) -> None:
     line = call(*SMALL[name], "env=gym", "env.train.id=Pendulum-v1", "env.train.size=16")

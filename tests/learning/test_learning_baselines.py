@@ -12,7 +12,7 @@ from run.folder import RunFolder
 from run.log import read_metrics
 
 pytestmark = pytest.mark.slow
-LIMIT_OF_STEPS = {"ppo": 6144, "ddqn": 4000, "sac": 3000}
+LIMIT_OF_STEPS = {"ppo": 10240, "ddqn": 3000, "sac": 3000}
 SHARE_OF_THE_WAY = {"ppo": 0.6, "ddqn": 0.6, "sac": 0.6}
 
 

@@ -15,6 +15,7 @@ from algorithms.model_free.config import require_numbered
 from algorithms.model_free.frames import FrameStack
 from algorithms.model_free.ppo.config import PpoConfig
 from algorithms.model_free.ppo.policy import LOG_PROB, VALUE, PpoPolicy
+from algorithms.model_free.ppo.rebuilding import rebuild
 from algorithms.model_free.ppo.rollouts import Rollout, RolloutReader
 from component import Component, share_of_batch
 from models.metrics import Metrics
@@ -77,6 +78,11 @@ class Ppo:
         self._order = state["order"].numpy().copy()
         self._generator.bit_generator.state = state["generator"]
 
+    def rebuild_columns(self) -> None:
+        """Without them and the state of the ranks, the newest steps are the next rollout."""
+        rebuild(self._reader.replay, self._network, self._config.agent.num_frames, self._around.device)
+        self._reader.forget(self._config.rollout)
+
     def _learn(self) -> None:
         around, config, section = self._around, self._config, self._section
         replay, ranks = around.experience.replay, around.ranks
@@ -106,8 +112,10 @@ class Ppo:
         self._rollout = self._rollout if len(rollout) == 0 else rollout
 
     def _next_minibatch(self) -> tuple[Minibatch, Metrics]:
+        if self._rollout is None:
+            self._begin()
         number = self.components[NAME].num_updates_in_phase % self._section.minibatches
-        if number == 0:
+        if number == 0 or len(self._order) == 0:
             # All minibatches have one size, which compiled networks need; the sizes of rollouts differ a little.
             order = self._generator.permutation(len(self._rollout))
             self._order = np.resize(order, self._config.rollout)

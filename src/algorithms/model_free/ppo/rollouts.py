@@ -103,6 +103,12 @@ class RolloutReader:
         _, final = frames_before(self.replay, at, self._num_frames)
         return next_value.index_put((chosen,), self._evaluate(final).cpu())
 
+    def forget(self, count: int) -> None:
+        """Take the newest episodes that have `count` steps together as not read yet, and all others as read."""
+        lengths = self.replay.episode_lengths
+        newer = np.cumsum(lengths[::-1])[::-1] - lengths
+        self._num_read = np.where(newer < count, 0, lengths - ~self.replay.is_over)
+
     def state_dict(self) -> dict[str, Any]:
         return {"num_read": torch.from_numpy(self._num_read)}
 

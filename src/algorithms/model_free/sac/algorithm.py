@@ -13,6 +13,7 @@ from algorithms.model_free.off_policy import OffPolicy
 from algorithms.model_free.sac.config import SacConfig
 from models.losses import sample_categorical
 from models.model_free import DiscreteSacLearner, Network, Temperature
+from run.device import autocast
 
 NAME = "sac"
 FRAMES, LOGITS = "frames", "logits"
@@ -28,7 +29,7 @@ def make_sac(config: SacConfig, around: Surroundings) -> OffPolicy:
     temperature = Temperature(config.sac.temperature)
     networks = {"actor": actor, "critic_1": first, "critic_2": second, "target_1": targets[0], "target_2": targets[1]}
     agent = Agent({**networks, "temperature": temperature}).to(around.device)
-    policy = SacPolicy(actor, critics, FrameStack(config.agent.num_frames, frame, around.device))
+    policy = SacPolicy(actor, critics, FrameStack(config.agent.num_frames, frame, around.device), around.precision)
     learner = DiscreteSacLearner(actor, critics, targets, temperature, config.sac.target_entropy(num_actions))
     return OffPolicy(NAME, config, config.sac, agent, policy, learner, config.explore, around)
 
@@ -36,8 +37,12 @@ def make_sac(config: SacConfig, around: Surroundings) -> OffPolicy:
 class SacPolicy:
     """A `Policy` whose memory is the latest frames, and the logits there."""
 
-    def __init__(self, actor: Network, critics: tuple[Network, Network], stack: FrameStack) -> None:
+    def __init__(
+        self, actor: Network, critics: tuple[Network, Network], stack: FrameStack, precision: torch.dtype
+    ) -> None:
+        """Critics run in `precision`."""
         self._actor, self._critics, self._stack = actor, critics, stack
+        self._precision = precision
 
     def initial(self, batch_size: int) -> Memory:
         head = self._actor.head
@@ -50,6 +55,7 @@ class SacPolicy:
 
     def thoughts(self, memory: Memory) -> tuple[Tensor, Tensor]:
         """The probabilities, and the expected value; only here, the critics are needed for acting."""
-        probs = memory[LOGITS].softmax(dim=-1)
-        values = torch.minimum(*(critic(memory[FRAMES]) for critic in self._critics))
+        probs, frames = memory[LOGITS].softmax(dim=-1), memory[FRAMES]
+        with autocast(frames.device, self._precision):
+            values = torch.minimum(*(critic(frames) for critic in self._critics))
         return probs, (probs * values).sum(dim=-1)
