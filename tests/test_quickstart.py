@@ -1,4 +1,4 @@
-"""The quickstart on real Breakout, cut short: it must still learn, and print what the full one prints."""
+"""The quickstart on real Freeway, cut short: it must still learn, and print what the full one prints."""
 
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from run.log import read_metrics
 
 CUT_SHORT = [
     "collection.train.num_steps_total=1000",
+    "collection.test.num_envs=2",
+    "collection.test.num_episodes=2",
     "collection.test.num_final_episodes=2",
     "training.num_final_epochs=0",
     "denoiser.training.steps_first_epoch=150",
@@ -33,6 +35,7 @@ def test_quickstart_learns_and_tells(tmp_path: Path) -> None:
         f"Run: {folder.path}",
         "Test return: ",
         "Final test return: ",
+        "Return of random play: ",
         f"Denoiser test loss: {losses[0]:.4f} before, {losses[1]:.4f} after",
         "Reward and end model test loss: ",
         f"Video of real beside imagined frames: {folder.media}/real_and_imagined_epoch_00001.mp4",
