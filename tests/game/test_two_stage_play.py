@@ -246,12 +246,9 @@ def test_recordings_hold_multi_hot_actions_and_full_frames(run: RunFolder, tmp_p
 
 def test_samplers_are_chosen_by_name(run: RunFolder) -> None:
     def steps(*overrides: str) -> tuple[int, int, int]:
-        env = make(run.path, *overrides).world.env
-        return (
-            env.sampler.config.num_steps_denoising,
-            env.full_sampler.config.num_steps_denoising,
-            env.full_sampler.config.order,
-        )
+        parts = make(run.path, *overrides).world.env.parts()
+        first, second = [parts[name][0].config for name in ("denoiser", "upsampler")]
+        return first.num_steps_denoising, second.num_steps_denoising, second.order
 
     assert steps() == steps("world_model_env=fast") == (1, 1, 2)
     assert steps("world_model_env=higher_quality") == (3, 10, 1)

@@ -100,6 +100,7 @@ def test_collection_is_measured_where_the_emulator_is(tmp_path: Path, monkeypatc
         "collection, 1 environment",
         "model-free rollouts, 32 environments",
         "emulators alone, 32 environments",
+        "PPO collection, 8 environments, agent=encoder",
     }
     assert min(rates.values()) > 0
     assert json.loads(path.read_text())["full_frames_seconds"] > 0
