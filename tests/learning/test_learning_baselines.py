@@ -15,8 +15,8 @@ pytestmark = pytest.mark.slow
 LIMIT_OF_STEPS = {"ppo": 10240, "ddqn": 4000, "sac": 3000}
 SHARE_OF_THE_WAY = {"ppo": 0.75, "ddqn": 0.75, "sac": 0.75}
 """Random play returns 1.18, and the best 28.18. With the seeds 0, 1 and 2, PPO reached 26.47, 26.28 and 24.94, which is
-0.94, 0.93 and 0.88 of the way; Double DQN 27.42, 25.13 and 27.05 (0.97, 0.89, 0.96); SAC 26.64, 26.25 and 26.45 (0.94, 0.93, 0.94).
-The threshold is more than three standard deviations below each mean."""
+0.94, 0.93 and 0.88 of the way; Double DQN 27.42, 25.13 and 27.05 (0.97, 0.89, 0.96); SAC 26.64,
+26.25 and 26.45 (0.94, 0.93, 0.94). The threshold is more than three standard deviations below each mean."""
 
 
 @pytest.mark.parametrize("name", LIMIT_OF_STEPS)
