@@ -28,9 +28,9 @@ PLANS = {
     "last epoch": [
         (SIGKILL, r"agent_epoch_00002", 1),
         (SIGKILL, r"agent_epoch_00002", 2),
-        (SIGKILL, r"open /dataset/test/\.generation-4/.*/1/", 1),  # the final evaluation
-        (SIGKILL, r"os.rename /dataset/test/\.generation-4/.*\.pt$", 3),  # after the last checkpoint
-        (SIGKILL, r"os.rename /dataset/test/\.generation-4/.*\.pt$", 1),
+        (SIGKILL, r"open /dataset/test/\.generation-5/.*/1/", 1),  # the final evaluation
+        (SIGKILL, r"os.rename /dataset/test/\.generation-5/.*\.pt$", 3),  # after the last checkpoint
+        (SIGKILL, r"os.rename /dataset/test/\.generation-5/.*\.pt$", 1),
     ],
 }
 
