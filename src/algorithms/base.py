@@ -148,7 +148,7 @@ class DenoisingWorld(Protocol):
 
 @runtime_checkable
 class Rebuilder(Protocol):
-    """An algorithm that can fill its replay columns from the episodes, if those of the checkpoint are lost."""
+    """An algorithm that can fill its replay columns from the episodes, if a checkpoint has lost them."""
 
     def rebuild_columns(self) -> None: ...
 

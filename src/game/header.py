@@ -45,7 +45,7 @@ def header_fields(
 
 
 def action_bars(now: Moment, keys: ActionKeys | LayoutKeys | IdleKeys) -> tuple[Bar, ...]:
-    """The probabilities that the last action was chosen by; at the start, those of the next one."""
+    """The probabilities from which the last action was drawn; at the start, the probabilities of the next action."""
     probs = now.probs if now.act is None else now.probs_before
     bars = enumerate(zip(keys.signs(), probs, strict=False))
     return tuple(Bar(sign, share, act == now.act, keys.name(act)) for act, (sign, share) in bars)

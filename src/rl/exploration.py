@@ -1,4 +1,4 @@
-"""Exploration in a real environment: random actions in place of those that a policy chose."""
+"""Exploration in a real environment: random actions in place of the policy's."""
 
 from collections.abc import Callable
 

@@ -123,7 +123,8 @@ def test_every_number_is_used_or_refused_by_name(name: str) -> None:
     settings = compose(*COMMANDS[name])
     settle(settings)
     places = list(numbers(settings))
-    assert len(places) >= 40
+    # Agents without a world model have fewer settings.
+    assert len(places) > (60 if "world_model_env" in settings else 39)
     for path in places:
         for value in VALUES:
             try:

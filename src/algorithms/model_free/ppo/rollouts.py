@@ -19,7 +19,7 @@ from rl.returns import lambda_returns
 class Rollout:
     """n steps: where they are, and what was learnt about them, float32 (n) each.
 
-    `log_prob` and `value` are those of the policy that acted; `returns` are λ-returns.
+    `log_prob` and `value` come from the policy that acted; `returns` are λ-returns.
     """
 
     places: Segments
