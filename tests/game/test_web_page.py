@@ -61,7 +61,7 @@ class Page:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(url)
 
-    def until(self, holds: str, seconds: float = 300) -> None:
+    def until(self, holds: str, seconds: float = 60) -> None:
         """Wait until a JavaScript expression is true."""
         begun = time.monotonic()
         while not self.page.evaluate(f"Boolean({holds})"):
