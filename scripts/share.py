@@ -23,7 +23,9 @@ from errors import UserError, one_line
 from evaluation.records import NAME as EVALUATIONS
 from evaluation.records import read_records
 from evaluation.statistics import mean_interval
-from files import write_text_atomically
+from evaluation.world_command import FOLDER as WORLDS
+from evaluation.world_report import STEPS
+from files import load_json, write_text_atomically
 from run.arguments import OneLineParser, whole
 from run.config import register_resolvers
 from run.door import explain
@@ -32,7 +34,8 @@ from run.log import read_metrics
 from trained.source import Source, find_run, load_config, load_source
 from trained.weights import choose_weights
 
-COPIED = ("metrics.jsonl", EVALUATIONS, "world_evaluation.jsonl")
+COPIED = ("metrics.jsonl", EVALUATIONS)
+WORLD_METRICS = {"psnr": "PSNR", "psnr_moving": "PSNR of moving pixels", "ssim": "SSIM"}
 
 
 def main() -> int:
@@ -66,7 +69,7 @@ def share(arguments: argparse.Namespace) -> int:
 
 def write_folder(source: Source, weights: Path, repository: str, out: Path) -> None:
     """The published layout (models, agent and environment of `atari_100k`), and beside it all settings and results."""
-    config, game = load_config(source.folder), game_of(source)
+    config, game, world = load_config(source.folder), game_of(source), world_of(source)
     below = out / "atari_100k" if isinstance(source.config.env.test, AtariConfig) else out
     tensors = {name: value.detach().clone().contiguous() for name, value in source.weights.items()}
     (below / "models").mkdir(parents=True, exist_ok=True)
@@ -84,7 +87,9 @@ def write_folder(source: Source, weights: Path, repository: str, out: Path) -> N
     films = sorted((source.folder / "media").glob("*.mp4"))
     if films:
         shutil.copyfile(films[-1], out / "film.mp4")
-    write_text_atomically(out / "README.md", model_card(source, weights, repository, bool(films)))
+    if world is not None:
+        write_text_atomically(out / "world.json", json.dumps(world, indent=1) + "\n")
+    write_text_atomically(out / "README.md", model_card(source, weights, repository, world, bool(films)))
 
 
 def game_of(source: Source) -> str:
@@ -106,7 +111,19 @@ def anonymous(config: DictConfig) -> DictConfig:
     return shared
 
 
-def model_card(source: Source, weights: Path, repository: str, has_film: bool) -> str:
+def world_of(source: Source) -> dict[str, Any] | None:
+    """What `evaluate.py --world` measured of these weights, without the path of the run; None if it did not."""
+    path = source.folder / WORLDS / source.version / "world.json"
+    if not path.exists():
+        return None
+    found = load_json(path)
+    metrics = found.get("metrics") if isinstance(found, dict) else None
+    if not isinstance(metrics, dict) or "psnr" not in metrics:
+        raise UserError(f"{path} is damaged: it has no metrics of a world. Measure again with evaluate.py --world.")
+    return {name: value for name, value in found.items() if name != "run"}
+
+
+def model_card(source: Source, weights: Path, repository: str, world: dict[str, Any] | None, has_film: bool) -> str:
     """Game, steps, seed, returns and world metrics where they are known, and the command to play."""
     algorithm = OmegaConf.select(load_config(source.folder), "algorithm._target_") or "diamond"
     facts = {
@@ -136,11 +153,25 @@ python src/play.py --pretrained --repo {repository} --web
 
 | | |
 |---|---|
-{table}{film}
+{table}{film}{"" if world is None else _world_table(world)}
 
 The weights are in `models/`, as safetensors and as `.pt`; `config/trainer.yaml` holds all settings, `metrics.jsonl` the
 metrics of training.
 """
+
+
+def _world_table(world: dict[str, Any]) -> str:
+    """The imagined world beside a copy of the last real frame, at some steps of the horizon."""
+    curves = {name: world["metrics"][name] for name in WORLD_METRICS if name in world["metrics"]}
+    horizon = len(curves["psnr"]["model"]["value"])
+    steps = [step for step in STEPS if step <= horizon]
+    rows = [[f"World, {world['segments']} segments", *(f"step {step}" for step in steps)], ["---"] * (len(steps) + 1)]
+    for name, ways in curves.items():
+        for way, words in (("model", ""), ("copy", ", copy of the last frame")):
+            values = [ways[way]["value"][step - 1] for step in steps]
+            numbers = [f"{value:.3g}" if isinstance(value, float) else str(value or "–") for value in values]
+            rows.append([WORLD_METRICS[name] + words, *numbers])
+    return "\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _progress(folder: Path) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Component:
         self._networks = dict(networks or {})
         self._before_phase = before_phase
         self._after_update = after_update
-        self._averages = MetricAverages()
+        self._averages, self._read_so_far = MetricAverages(), MetricAverages()
         self._optimizer = make_optimizer(module)
         warmup = max(1, training.lr_warmup_steps)
         self._schedule = LambdaLR(self._optimizer, lr_factor or (lambda update: min(1.0, (update + 1) / warmup)))
@@ -180,13 +180,23 @@ class Component:
         self._guard.check()
         self._guard.check_weights(self.module, self.num_updates)
 
+    def read_recent(self) -> dict[str, float]:
+        """The averages of this phase's metrics since the last call. Waits for the device; raises NotFinite."""
+        self.check_finite()
+        recent = self._averages.since(self._read_so_far).read()
+        self._read_so_far = self._averages.copy()
+        return {**recent, **self._rates()}
+
     def finish_phase(self) -> dict[str, float]:
         """Return the averages of this phase's metrics, and reset them for the next phase."""
         self.check_finite()
-        groups = {f"lr_{each['name']}": each["lr"] for each in self._optimizer.param_groups if "name" in each}
-        metrics = {**self._averages.read(), "lr": self.lr, **groups}
-        self._averages, self.num_updates_in_phase = MetricAverages(), 0
+        metrics = {**self._averages.read(), **self._rates()}
+        self._averages, self._read_so_far, self.num_updates_in_phase = MetricAverages(), MetricAverages(), 0
         return metrics
+
+    def _rates(self) -> dict[str, float]:
+        groups = {f"lr_{each['name']}": each["lr"] for each in self._optimizer.param_groups if "name" in each}
+        return {"lr": self.lr, **groups}
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
@@ -215,6 +225,7 @@ class Component:
             "num_updates": self.num_updates,
             "num_updates_in_phase": self.num_updates_in_phase,
             "averages": self._averages.state_dict(),
+            "read_so_far": self._read_so_far.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -223,6 +234,8 @@ class Component:
         self.num_updates = state["num_updates"]
         self.num_updates_in_phase = state["num_updates_in_phase"]
         self._averages.load_state_dict(state["averages"], self.device)
+        if "read_so_far" in state:
+            self._read_so_far.load_state_dict(state["read_so_far"], self.device)
 
 
 def _grad_norm(parameters: Iterable[Tensor]) -> Tensor:

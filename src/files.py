@@ -3,13 +3,14 @@
 import errno
 import fcntl
 import json
+import math
 import os
 import re
 import stat
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -165,6 +166,15 @@ def load_json_lines(path: Path) -> list[dict[str, Any]]:
             raise UserError(f"{path} is damaged: line {number} is not a JSON mapping.")
         lines.append(line)
     return lines
+
+
+def as_json(value: Any) -> Any:
+    """The same mappings and lists, with None for each number that is not finite: JSON has none of those."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: as_json(entry) for name, entry in value.items()}
+    return [as_json(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def append_json_line(path: Path, line: dict[str, Any]) -> None:

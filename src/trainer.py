@@ -103,6 +103,7 @@ class Trainer:
             self.data,
             collectors.get("train"),
             collection.train.num_steps_total,
+            config.training.log_every,
             evaluations,
             ranks,
             self.progress,

@@ -250,6 +250,28 @@ def test_metric_averages() -> None:
     assert "confusion/recall_1" not in numbers
 
 
+def test_recent_averages_begin_where_they_were_read() -> None:
+    """Also after a checkpoint in between; the averages of the phase stay whole."""
+    one_by_one, component, resumed = make(), make(), make()
+    losses = []
+    for _ in range(5):
+        one_by_one.update()
+        losses.append(one_by_one.read_recent()["loss"])
+    for _ in range(2):
+        component.update()
+    recent = component.read_recent()
+    assert (recent["loss"], recent["lr"]) == (pytest.approx(sum(losses[:2]) / 2), component.lr)
+    for _ in range(3):
+        component.update()
+    resumed.load_state_dict(component.state_dict())
+    for each in (component, resumed):
+        assert each.read_recent()["loss"] == pytest.approx(sum(losses[2:]) / 3)
+        assert each.finish_phase()["loss"] == pytest.approx(sum(losses) / 5)
+    # The next phase begins anew.
+    component.update()
+    assert component.read_recent()["loss"] == component.finish_phase()["loss"]
+
+
 def test_weight_decay_is_for_weights_of_layers_only() -> None:
     denoiser = Denoiser(DenoiserConfig(InnerModelConfig(3, 2, 16, (1,), (8,), (1,), 4), 0.5, 0.3))
     rew_end_model = RewEndModel(RewEndModelConfig(8, 3, 8, 8, (1,), (8,), (0,), 4))

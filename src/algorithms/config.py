@@ -139,7 +139,8 @@ class StaticDatasetConfig:
 class RunConfig:
     """Device memory, precision and compilation, and the number of epochs after the last collection.
 
-    With `offload_idle`, components that are not being trained are kept in main memory, with their optimizers.
+    With `offload_idle`, components that are not being trained are kept in main memory, with their optimizers. Metrics
+    are logged for each epoch, and with `log_every` for so many updates of a component, too.
     """
 
     num_final_epochs: Whole
@@ -147,6 +148,7 @@ class RunConfig:
     compile: bool | str
     replay_device: str
     offload_idle: bool
+    log_every: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """`evaluation.jsonl` in a run folder: one line for each evaluation of its weights."""
 
-import math
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError
-from files import append_json_line, load_json_lines
+from files import append_json_line, as_json, load_json_lines
 from run.folder import PROJECT
 
 NAME = "evaluation.jsonl"
@@ -21,7 +20,7 @@ def append_record(folder: Path, record: Mapping[str, Any]) -> None:
     JSON has no infinite numbers: a number that is not finite is written as null.
     """
     known = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()}
-    append_json_line(folder / NAME, _finite({**known, **record}))
+    append_json_line(folder / NAME, as_json({**known, **record}))
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
@@ -46,11 +45,3 @@ def commit() -> str | None:
         return None
     # A run folder inside the repository has a copy of the code that git does not know.
     return found.stdout.strip() or None if (PROJECT / ".git").exists() else None
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(entry) for name, entry in value.items()}
-    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -14,7 +14,7 @@ from game.choices import check_word
 from game.idle_keys import LONGEST_NAME, vector_name
 from game.inputs import Command, GoTo, Pause, Press, SetDataset
 from game.layout_keys import LayoutKeys
-from game.view import Choice, Field, View, number
+from game.view import Choice, Field, View
 
 PAGE = 10
 DIGITS = tuple("0123456789")
@@ -134,7 +134,7 @@ class DatasetEnv:
         is_step = self.step < len(self.episode)
         fields = (
             *self.place,
-            Field("action", self._action() if is_step else "-", 7 + self._longest_action()),
+            Field("action", self._action() if is_step else None, 7 + self._longest_action()),
             *(self._outcomes() if self._has_outcomes else ()),
         )
         frame, full = self.frame(self.step), self._full_frame() if is_step else None
@@ -147,11 +147,11 @@ class DatasetEnv:
     def place(self) -> tuple[Field, ...]:
         """Data set, episode and step."""
         step, count, longest = self.step, self.dataset.num_episodes - 1, max(self.dataset.lengths)
-        is_step = step < len(self.episode)
+        last = len(self.episode) - 1
         return (
             Field("data set", self._name, 9 + max(map(len, self.datasets))),
-            Field("episode", f"{self.episode_id} of 0-{count}", 14 + 2 * len(str(count))),
-            Field("step", f"{step} of 0-{len(self.episode) - 1}" if is_step else "final", 11 + 2 * len(str(longest))),
+            Field("episode", self.episode_id, 14 + 2 * len(str(count)), unit=f" of 0-{count}"),
+            Field("step", step if step <= last else "final", 11 + 2 * len(str(longest)), unit=f" of 0-{last}"),
         )
 
     @property
@@ -181,11 +181,11 @@ class DatasetEnv:
     def _outcomes(self) -> tuple[Field, ...]:
         episode, step = self.episode, self.step
         return (
-            Field("reward", number(float(episode.rew[step]), 7, "+") if step < len(episode) else "-", 14),
-            Field("end", _yes(episode.end, step), 7),
-            Field("trunc", _yes(episode.trunc, step), 9),
-            Field("return so far", number(float(episode.rew[: step + 1].sum()), 9), 23),
-            Field("to go", number(float(episode.rew[step + 1 :].sum()), 9), 15),
+            Field("reward", float(episode.rew[step]) if step < len(episode) else None, 14, "+"),
+            Field("end", _flag(episode.end, step), 7),
+            Field("trunc", _flag(episode.trunc, step), 9),
+            Field("return so far", float(episode.rew[: step + 1].sum()), 23),
+            Field("to go", float(episode.rew[step + 1 :].sum()), 15),
         )
 
     def _full_frame(self) -> Tensor | None:
@@ -246,5 +246,5 @@ def open_datasets(paths: list[Path]) -> dict[str, Dataset]:
     return found
 
 
-def _yes(flags: Tensor, step: int) -> str:
-    return "-" if step >= len(flags) else "yes" if flags[step] else "no"
+def _flag(flags: Tensor, step: int) -> bool | None:
+    return bool(flags[step]) if step < len(flags) else None

@@ -17,7 +17,7 @@ def make_film(
     playable: Playable, painter: Painter, path: Path, num_steps: int, fps: int, interrupts: Interrupts
 ) -> int:
     """Write a film of that many steps, fewer after Ctrl-C or when nothing moves any more; returns their number."""
-    rate = Field("fps", f"{fps}", 13)
+    rate = Field("fps", fps, 13)
     count = 0
 
     def pictures() -> Iterator[np.ndarray]:

@@ -4,7 +4,7 @@ from game.idle_keys import IdleKeys
 from game.keys import ActionKeys
 from game.layout_keys import LayoutKeys
 from game.moment import Moment, Place
-from game.view import Bar, Field, number
+from game.view import Bar, Field
 
 
 def header_fields(
@@ -20,26 +20,26 @@ def header_fields(
     fields = [
         Field("", place.label, label_width),
         Field("", who, 15),
-        Field("step", str(now.step), 10),
-        Field("horizon", "-" if world is None else str(world.horizon), 12, is_detail=True),
+        Field("step", now.step, 10),
+        Field("horizon", None if world is None else world.horizon, 12, is_detail=True),
     ]
     if place.shows_rewards:
         fields += [
-            Field("return", number(now.total, 9), 16, is_detail=True),
-            Field("reward", number(now.rew, 7, "+"), 14, is_detail=True),
-            Field("end", yes_or_no(now.end), 7, is_detail=True),
+            Field("return", now.total, 16, is_detail=True),
+            Field("reward", now.rew, 14, "+", is_detail=True),
+            Field("end", now.end, 7, is_detail=True),
         ]
     if place.shows_continue:
         # From the first frame, at which there is no number yet: pictures of a film have one size.
-        fields.append(Field("continue", "-" if now.going_on is None else f"{now.going_on:.3f}", 15))
+        fields.append(Field("continue", now.going_on, 15, ".3f"))
     fields += [
-        Field("trunc", yes_or_no(now.trunc), 9, is_detail=True),
-        Field("action", "-" if now.act is None else keys.name(now.act), 7 + keys.longest_name),
+        Field("trunc", now.trunc, 9, is_detail=True),
+        Field("action", None if now.act is None else keys.name(now.act), 7 + keys.longest_name),
     ]
     if shows_thoughts:
         fields += [
-            Field("entropy", f"{now.entropy:.2f} bits", 17, is_detail=True),
-            Field("value", number(now.value, 7), 13, is_detail=True),
+            Field("entropy", now.entropy, 17, ".2f", " bits", is_detail=True),
+            Field("value", now.value, 13, is_detail=True),
         ]
     return tuple(fields)
 
@@ -49,7 +49,3 @@ def action_bars(now: Moment, keys: ActionKeys | LayoutKeys | IdleKeys) -> tuple[
     probs = now.probs if now.act is None else now.probs_before
     bars = enumerate(zip(keys.signs(), probs, strict=False))
     return tuple(Bar(sign, share, act == now.act, keys.name(act)) for act, (sign, share) in bars)
-
-
-def yes_or_no(flag: bool) -> str:
-    return "yes" if flag else "no"

@@ -148,7 +148,7 @@ class LiveEnv:
             (
                 Field("", " · ".join(TITLES), 42),
                 Field("", controller, 9),
-                Field("step", f"{self.step} of 0-{LONGEST}", 17),
+                Field("step", self.step, 17, unit=f" of 0-{LONGEST}"),
                 Field("predicted", f"step {ahead}", 18),
                 *self.predictor.fields,
             ),

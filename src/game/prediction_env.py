@@ -90,9 +90,9 @@ class PredictionEnv(DatasetEnv):
             side_by_side(obs[-1], self._predicted, self.frame(ahead), (self.step, ahead, last)),
             (
                 Field("", " · ".join(TITLES), 42),
-                Field("chain", f"jump {self.jump} of {MOST_JUMPS}" if self.is_chained else "off", 20),
+                Field("chain", self.jump if self.is_chained else "off", 20, unit=f" of {MOST_JUMPS} jumps"),
                 *self.place,
-                Field("ahead", f"{self.stride} step{'s' if self.stride > 1 else ''}", 13),
+                Field("ahead", self.stride, 13, unit=f" step{'s' if self.stride > 1 else ''}"),
                 *self.predictor.fields,
             ),
             message=self.message,

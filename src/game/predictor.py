@@ -70,11 +70,11 @@ class Predictor:
     @property
     def fields(self) -> tuple[Field, ...]:
         """Steps and kind of sampling, and the seconds that the last prediction took."""
-        world, took = self.world, Field("prediction", f"{self._seconds:.2f} s", 18)
+        world, took = self.world, Field("prediction", self._seconds, 18, ".2f", " s")
         if not isinstance(world, DenoisingWorld):
             return (took,)
         kind = "" if world.eta is None else f" × {KINDS.get(world.eta, f'η={world.eta:g}')}"
-        return (Field("sampling", f"{world.num_steps_denoising}{kind}", 25), took)
+        return (Field("sampling", world.num_steps_denoising, 25, unit=kind), took)
 
     @property
     def choices(self) -> tuple[Choice, ...]:

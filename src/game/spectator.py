@@ -3,7 +3,7 @@
 import threading
 
 from game.inputs import Command
-from game.view import Field, View, number
+from game.view import Field, View
 from rl.collector import Collector
 
 
@@ -42,11 +42,10 @@ class Spectator:
     def view(self) -> View:
         frame, total = self._collector.glance()
         results = self._collector.results
-        mean = number(results.mean_return, 8) if results.returns else "…"
         fields = (
-            Field("episodes", f"{len(results.returns)}/{self._num_episodes}", 11),
-            Field("return", number(total, 8), 8),
-            Field("mean", mean, 8),
+            Field("episodes", len(results.returns), 18, unit=f"/{self._num_episodes}"),
+            Field("return", total, 15),
+            Field("mean", results.mean_return if results.returns else None, 13),
         )
         return View(frame, fields)
 

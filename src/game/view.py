@@ -10,15 +10,32 @@ from game.inputs import Command
 
 @dataclass(frozen=True)
 class Field:
-    """A word and its value; `width` characters are kept free for it, so that nothing moves when values change.
+    """A word and its value; `width` characters are kept free for both, so that nothing moves when values change.
 
+    A number is written by `form`, a format specification, or with as many digits as have room; `unit` follows it.
     Those with `is_detail` are of interest to whoever looks into the machine.
     """
 
     label: str
-    value: str
+    value: str | float | bool | None
     width: int
+    form: str = ""
+    unit: str = ""
     is_detail: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value as front ends show it; `-` where it is not known."""
+        if self.value is None:
+            return "-"
+        if isinstance(self.value, bool):
+            return "yes" if self.value else "no"
+        if isinstance(self.value, str):
+            return self.value
+        room = self.width - len(self.label) - 1
+        whole = isinstance(self.value, int) or self.form not in ("", "+")
+        written = f"{self.value:{self.form}}" if whole else number(self.value, room, self.form)
+        return written + self.unit
 
 
 @dataclass(frozen=True)

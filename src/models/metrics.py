@@ -32,6 +32,18 @@ class MetricAverages:
                 numbers |= _recall_and_precision(name, total.cpu())
         return numbers
 
+    def since(self, earlier: "MetricAverages") -> "MetricAverages":
+        """The averages of what was added after an `earlier` copy of these."""
+        later = MetricAverages()
+        for name, total in self._sums.items():
+            if self._weights[name] > earlier._weights.get(name, 0.0):
+                later._sums[name] = total - earlier._sums[name] if name in earlier._sums else total
+                later._weights[name] = self._weights[name] - earlier._weights.get(name, 0.0)
+        return later
+
+    def copy(self) -> "MetricAverages":
+        return self.since(MetricAverages())
+
     def state_dict(self) -> dict[str, Any]:
         return {"sums": self._sums, "weights": self._weights}
 

@@ -1,7 +1,6 @@
 """The metrics of a run: lines of JSON, mirrored to TensorBoard and optionally to wandb."""
 
 import json
-import math
 import os
 import shutil
 import time
@@ -14,10 +13,12 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from errors import UserError
-from files import load_json_lines, raise_if_disk_full
+from files import as_json, load_json_lines, raise_if_disk_full
 from run.folder import RunFolder
 
-EPOCH = "_epoch_"
+EPOCH, UPDATE = "epoch", "update"
+"""Where a line of metrics belongs to."""
+EPOCH_OF_FILM = "_epoch_"
 """Before the epoch's number in the name of a film."""
 
 
@@ -56,8 +57,8 @@ class Log:
         for line in read_metrics(self.path):
             self._follow(line)
             self._seconds_before = line.get("time/seconds", self._seconds_before)
-        for picture in sorted(folder.media.glob(f"*{EPOCH}?????.png")):
-            if _epoch_of(picture) <= self._latest.get("epoch", -1):
+        for picture in sorted(folder.media.glob(f"*{EPOCH_OF_FILM}?????.png")):
+            if _epoch_of(picture) <= self._latest.get(EPOCH, -1):
                 self.show(picture)
 
     @property
@@ -69,12 +70,13 @@ class Log:
     def position(self) -> int:
         return self._file.tell()
 
-    def write(self, epoch: int, metrics: dict[str, float]) -> None:
+    def write(self, epoch: int, metrics: dict[str, float], update: int | None = None) -> None:
         """Log metrics of an epoch. Names are paths (`<component>/train/loss`); `time/…` depends on the clock.
 
-        JSON has no infinite numbers: a number that is not finite is logged as null.
+        Those that are logged within an epoch have the number of an `update`, which TensorBoard shows them at. JSON has
+        no infinite numbers: a number that is not finite is logged as null.
         """
-        line = {"epoch": epoch, **{name: value if math.isfinite(value) else None for name, value in metrics.items()}}
+        line = {EPOCH: epoch, **({} if update is None else {UPDATE: update}), **as_json(metrics)}
         try:
             self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
             self._file.flush()
@@ -104,7 +106,7 @@ class Log:
 
     def latest(self, epoch: int) -> dict[str, float]:
         """The last metrics of an epoch, if it is the last one that was logged."""
-        known = self._latest if self._latest.get("epoch") == epoch else {}
+        known = self._latest if self._latest.get(EPOCH) == epoch else {}
         return {name: value for name, value in known.items() if value is not None}
 
     def sync(self) -> None:
@@ -119,18 +121,18 @@ class Log:
 
     def _follow(self, line: dict[str, float | None]) -> None:
         self._num_lines += 1
-        self._latest = line if line["epoch"] != self._latest.get("epoch") else {**self._latest, **line}
+        self._latest = line if line[EPOCH] != self._latest.get(EPOCH) else {**self._latest, **line}
         for name, value in line.items():
-            if name != "epoch" and value is not None:
-                self._tensorboard.add_scalar(name, value, line["epoch"])
+            if name not in (EPOCH, UPDATE) and value is not None:
+                self._tensorboard.add_scalar(name, value, line.get(UPDATE, line[EPOCH]))
 
 
 def _name_of(path: Path) -> str:
-    return path.stem.rpartition(EPOCH)[0]
+    return path.stem.rpartition(EPOCH_OF_FILM)[0]
 
 
 def _epoch_of(path: Path) -> int:
-    return int(path.stem.rpartition(EPOCH)[2])
+    return int(path.stem.rpartition(EPOCH_OF_FILM)[2])
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
@@ -141,7 +143,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     lines = load_json_lines(path)
     for number, line in enumerate(lines, start=1):
         known = {name: value for name, value in line.items() if value is not None}
-        if "epoch" not in known or not all(isinstance(value, int | float) for value in known.values()):
+        if EPOCH not in known or not all(isinstance(value, int | float) for value in known.values()):
             raise UserError(f"{path} is damaged: line {number} has no metrics of an epoch.")
     return [{name: value for name, value in line.items() if value is not None} for line in lines]
 

@@ -149,6 +149,6 @@ def _panel_and_curve(name: str) -> tuple[str, str, str]:
     split, _, quantity = rest.partition("/")
     if owner == "collection" and quantity == "return_mean":
         return "return", "/", f"{split}"
-    if quantity.startswith("loss"):
+    if quantity.startswith("loss") and split != "updates":
         return f"{owner}: {quantity}", "/", split
     return "", "", ""

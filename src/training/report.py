@@ -64,6 +64,13 @@ class Report:
         if self._log is not None and metrics:
             self._log.write(epoch, {f"{prefix}/{name}": value for name, value in metrics.items()})
 
+    def updates(self, epoch: int, component: Component) -> None:
+        """Log the averages of a component's last updates, as `<component>/updates/<name>`."""
+        recent = component.read_recent()
+        if self._log is not None:
+            metrics = {f"{component.name}/updates/{name}": value for name, value in recent.items()}
+            self._log.write(epoch, metrics, component.num_updates)
+
     def film(self, path: Path) -> None:
         """Log a film and the picture beside it."""
         if self._log is not None:

@@ -20,13 +20,15 @@ from training.stops import Stops
 class Runners:
     """The objects that phases use. The collector is None on all ranks except the first, and without environments.
 
-    `num_steps_total` limits the number of steps that a run collects.
+    `num_steps_total` limits the number of steps that a run collects. Metrics of updates are logged at the end of each
+    phase, and within it after each `log_every` updates.
     """
 
     algorithm: Algorithm
     data: RunData
     collect_train: Collector | None
     num_steps_total: int
+    log_every: int | None
     evaluations: Evaluations
     ranks: Ranks
     progress: Progress
@@ -78,7 +80,7 @@ class Runners:
         ):
             show = LossInBar(bar, component)
             while component.num_updates_in_phase < phase.updates:
-                component.update()
+                self._update_once(component)
                 show()
                 self.stops.between_steps()
             units.append(phase.updates - done)
@@ -105,7 +107,7 @@ class Runners:
             while True:
                 component = min(components, key=lambda each: each.num_updates)
                 if component.num_updates < phase.num_due(replay.num_steps + int(replay.is_over.sum())):
-                    component.update()
+                    self._update_once(component)
                     show(0)
                 elif not progress.has_collected:
                     self._alone(partial(self._collect_and_store, phase.collect, room))
@@ -150,6 +152,11 @@ class Runners:
         if progress.best_score is not None:
             others["return_best"] = progress.best_score
         self.report.episodes(progress.epoch, "train", collector.results, others)
+
+    def _update_once(self, component: Component) -> None:
+        component.update()
+        if self.log_every is not None and component.num_updates % self.log_every == 0:
+            self.report.updates(self.progress.epoch, component)
 
     def _end_updates(self, component: Component) -> None:
         metrics = {**component.finish_phase(), "num_updates": component.num_updates}

@@ -192,7 +192,7 @@ def play(playable: Playable, script: list, size: int = 160, has_header: bool = T
 def fields(view: View) -> dict[str, str]:
     """What the header says: values by their labels, and the two without a label as `world` and `who`."""
     unlabelled = iter(("world", "who"))
-    return {field.label or next(unlabelled): field.value for field in view.fields}
+    return {field.label or next(unlabelled): field.text for field in view.fields}
 
 
 def call_door(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

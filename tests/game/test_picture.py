@@ -1,6 +1,7 @@
 """What the window's pictures show, and where."""
 
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from game_runs import Player, fields
 from run.interrupt import Interrupts
 
 FRAME = torch.arange(3 * 8 * 8, dtype=torch.uint8).reshape(3, 8, 8)
-FIELDS = (Field("who", "policy", 12), Field("value", "0.125", 12, is_detail=True))
+FIELDS = (Field("who", "policy", 12), Field("value", 0.125, 12, is_detail=True))
 
 
 def view(**more: object) -> View:
@@ -50,6 +51,28 @@ def test_pictures_are_drawn_after_an_environment_has_quit_pygame() -> None:
         pygame.init()
         pygame.quit()
         assert (to_array(painter.paint(view(score=Score(3)))) == before).all()
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        (Field("horizon", None, 12), "-"),
+        (Field("horizon", 50, 12), "50"),
+        (Field("end", True, 7), "yes"),
+        (Field("end", False, 7), "no"),
+        (Field("step", 3, 12, unit=" of 0-9"), "3 of 0-9"),
+        (Field("step", "final", 12, unit=" of 0-9"), "final"),
+        (Field("reward", 1.0, 14, "+"), "+1"),
+        # Nine characters have room for six digits, four for none.
+        (Field("return", -1234.5678, 16), "-1234.57"),
+        (Field("return", -123456.78, 11), "…"),
+        (Field("return", -0.00012345, 16), "-0.000123"),
+        (Field("entropy", 0.5, 17, ".2f", " bits"), "0.50 bits"),
+        (Field("value", math.nan, 13), "nan"),
+    ],
+)
+def test_values_are_raw_and_shown_as_text(field: Field, text: str) -> None:
+    assert field.text == text
 
 
 def test_the_return_is_the_largest_word() -> None:

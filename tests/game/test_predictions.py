@@ -137,7 +137,7 @@ def test_a_chain_is_the_prediction_fed_back_by_hand(env: PredictionEnv) -> None:
     env.press("c")
     env.predictor.random = RandomNumbers(1, CPU)
     views = watch(env, 3)
-    assert [fields(view)["chain"] for view in views[:3]] == [f"jump {jump} of {MOST_JUMPS}" for jump in (1, 2, 3)]
+    assert [fields(view)["chain"] for view in views[:3]] == [f"{jump} of {MOST_JUMPS} jumps" for jump in (1, 2, 3)]
     batch, episode = first_pair(env.dataset, 2, 1), env.dataset.load_episode(2)
     later = torch.stack([episode.act[step : step + STRIDE].flatten() for step in (4, 7)])[None]
     with RandomNumbers(1, CPU):
@@ -165,7 +165,7 @@ def test_a_chain_begins_again_after_twenty_jumps(env: PredictionEnv, tmp_path: P
     long = PredictionEnv({"long": dataset}, env.predictor, STRIDE)
     long.press("c")
     views = watch(long, MOST_JUMPS + 1)
-    jumps = [int(fields(view)["chain"].split()[1]) for view in views]
+    jumps = [int(fields(view)["chain"].split()[0]) for view in views]
     assert jumps == [*range(1, MOST_JUMPS + 1), 1, 2]
     current = panels(views[MOST_JUMPS])[0]
     assert (current == STRIDE * MOST_JUMPS).all()

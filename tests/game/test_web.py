@@ -21,6 +21,7 @@ from game.build import PlayConfig, open_stage
 from game.dataset_env import DatasetEnv, open_datasets
 from game.engine import Engine
 from game.inputs import FocusLost, GoTo, KeyDown, Moved, SetDataset, SetHorizon
+from game.view import Field, View
 from game.web.guard import Guard
 from game.web.messages import Malformed, Seen, SetRate, Shown, encode, read_message, read_view, write_view
 from game.web.players import Hall
@@ -345,6 +346,13 @@ def test_small_frames_travel_without_loss_and_large_ones_as_jpeg(stage) -> None:
     assert picture.startswith(b"\x89PNG")
     assert header["sizes"] == [len(picture)]
     assert encode(torch.zeros(3, 150, 280, dtype=torch.uint8)).startswith(b"\xff\xd8")
+
+
+def test_fields_travel_as_values_and_as_text() -> None:
+    """A number that is not finite, which JSON does not have, is unknown as a value and known as a text."""
+    fields = (Field("step", 3, 12, unit=" of 0-9"), Field("value", float("nan"), 12))
+    header, _ = read_view(write_view(View(torch.zeros(3, 8, 8, dtype=torch.uint8), fields), Shown(1.0, 15)))
+    assert [(each["value"], each["text"]) for each in header["fields"]] == [(3, "3 of 0-9"), (None, "nan")]
 
 
 def test_a_taken_port_is_one_line(stage) -> None:

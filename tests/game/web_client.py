@@ -78,7 +78,7 @@ def say(socket: ClientConnection, n: int = 0, **message: Any) -> None:
 
 def shown(view: dict[str, Any]) -> dict[str, str]:
     """The values of a view's fields by their labels."""
-    return {field["label"]: field["value"] for field in view["fields"]}
+    return {field["label"]: field["text"] for field in view["fields"]}
 
 
 def chosen(view: dict[str, Any]) -> dict[str, Any]:

@@ -29,8 +29,6 @@ while interrupts.received is None:
 @pytest.fixture(autouse=True)
 def _signals_come_back() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    # The tests may run under nohup.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

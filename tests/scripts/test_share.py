@@ -1,8 +1,10 @@
 """`scripts/share.py`: what it writes, and that it can be played."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,6 +14,9 @@ import share
 from agent import read_weights
 from errors import UserError
 from evaluation.records import append_record
+from evaluation.world_report import write_json
+from evaluation.world_statistics import Curve
+from evaluation.world_summary import Metric
 from files import load_tensors
 from game_runs import call_door, make_run, read_film
 from run.folder import RunFolder
@@ -26,7 +31,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     append_record(folder.path, record)
     folder.metrics.write_text('{"epoch": 3, "denoiser/test/loss_denoising": 0.5}\n')
     (folder.media / "film.mp4").write_bytes(b"a film")
+    metrics = [
+        Metric("psnr", "dB", curves={"model": curve(30.25, 20, np.nan), "copy": curve(np.inf, 19.5, 18)}),
+        Metric("controllability", "dB", curves={"model": curve(1, 2, 3)}),
+    ]
+    path = folder.path / "evaluation" / "agent_epoch_00003" / "world.json"
+    write_json({"run": str(folder.path), "segments": 7}, metrics, np.full(10, 7), path)
     return folder
+
+
+def curve(first: float, fifth: float, tenth: float) -> Curve:
+    value = np.array([first, *[0.0] * 3, fifth, *[0.0] * 4, tenth])
+    return Curve(value, value, value)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -51,7 +67,11 @@ def test_the_folder_can_be_played(
     assert "| game | BreakoutNoFrameskip-v4 |" in card
     assert "| seed | 3 |" in card
     assert "| denoiser, test loss denoising | 0.5000 |" in card
-    assert str(run.path.parent) not in (out / "config" / "trainer.yaml").read_text()
+    assert "| World, 7 segments | step 1 | step 5 | step 10 |\n|" in card
+    assert "| PSNR | 30.2 | 20 | – |\n| PSNR, copy of the last frame | inf | 19.5 | 18 |\n" in card
+    assert json.loads((out / "world.json").read_text())["metrics"]["controllability"]["model"]["value"][4] == 2
+    for name in ("config/trainer.yaml", "world.json", "README.md"):
+        assert str(run.path.parent) not in (out / name).read_text()
     # What was shared is played; there is no data with it, so real steps are made to start from.
     (models / "Breakout.pt").unlink()
     monkeypatch.setattr(play, "PROJECT", tmp_path)
@@ -70,6 +90,19 @@ def test_without_a_token_nothing_is_written(
     assert call(monkeypatch, run.path, "--repo", "me/breakout", "--out", tmp_path / "out") == 2
     assert "There is no token of the Hugging Face Hub" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_measurement_of_the_world(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    path = copy / "evaluation" / "agent_epoch_00003" / "world.json"
+    for content in ("[]", '{"metrics": 3}', "{"):
+        path.write_text(content)
+        assert call(monkeypatch, copy, "--repo", "me/breakout", "--dry-run", "--out", tmp_path / "out") == 2
+        (line,) = capfd.readouterr().err.strip().splitlines()
+        assert line.startswith(f"error: {path} ")
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import runs
 from algorithms import read_settings
@@ -234,6 +235,27 @@ def test_compiled_training_is_the_same_within_rounding(tmp_path: Path, capsys: p
 def test_seeds_make_runs(finished: Path, tmp_path: Path) -> None:
     other = train(tmp_path / "run", "common.seed=4").folder.path
     assert runs.metrics(other) != runs.metrics(finished)
+
+
+@pytest.mark.slow
+def test_updates_are_logged_within_epochs(finished: Path, tmp_path: Path) -> None:
+    """At their own numbers in TensorBoard, and beside what is logged without them."""
+    folder = train(tmp_path / "run", "training.log_every=2").folder
+    lines = runs.metrics(folder.path)
+    assert [line for line in lines if "update" not in line] == runs.metrics(finished)
+    losses = {
+        line["update"]: (line["epoch"], line["denoiser/updates/loss_denoising"])
+        for line in lines
+        if "denoiser/updates/loss_denoising" in line
+    }
+    # Of 4, 3, 3 and 3 updates in four epochs.
+    assert {update: epoch for update, (epoch, _) in losses.items()} == {2: 1, 4: 1, 6: 2, 8: 3, 10: 3, 12: 4}
+    first = values(folder.path, "denoiser/train/loss_denoising")[1]
+    assert (losses[2][1] + losses[4][1]) / 2 == pytest.approx(first)
+    events = EventAccumulator(str(folder.tensorboard))
+    events.Reload()
+    assert [each.step for each in events.Scalars("denoiser/updates/loss_denoising")] == list(losses)
+    assert not {"epoch", "update"} & set(events.Tags()["scalars"])
 
 
 @pytest.mark.slow

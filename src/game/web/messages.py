@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from files import as_json
 from game.inputs import (
     Event,
     FocusLost,
@@ -137,7 +138,7 @@ def write_view(view: View, shown: Shown) -> bytes:
     header = {
         "number": view.number,
         "sequence": view.sequence,
-        "fields": [asdict(field) for field in view.fields],
+        "fields": [{**asdict(field), "text": field.text} for field in view.fields],
         "bars": [asdict(bar) for bar in view.bars],
         "score": None if view.score is None else asdict(view.score),
         "status": view.status,
@@ -149,7 +150,7 @@ def write_view(view: View, shown: Shown) -> bytes:
         "sizes": [len(picture) for picture in encoded],
         "has_preview": view.preview is not None,
     }
-    words = json.dumps(header).encode()
+    words = json.dumps(as_json(header)).encode()
     return struct.pack("<I", len(words)) + words + b"".join(encoded)
 
 

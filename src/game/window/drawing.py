@@ -41,7 +41,7 @@ def draw_fields(picture: pygame.Surface, rows: list[list[tuple[int, Field]]], fo
             if field.label:
                 picture.blit(_text(font, field.label, DIM), (x, y))
                 x += (len(field.label) + 1) * advance
-            picture.blit(_text(font, field.value, BRIGHT), (x, y))
+            picture.blit(_text(font, field.text, BRIGHT), (x, y))
 
 
 def draw_top(picture: pygame.Surface, score: Score | None, words: tuple[str, str], right: int) -> None:

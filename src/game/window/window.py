@@ -128,7 +128,7 @@ class Window:
         if (view.number, overlay) == self._drawn:
             return
         self._drawn = view.number, overlay
-        rate = Field("fps", f"{session.rate:.1f}/{self._fps:g}", 13)
+        rate = Field("fps", session.rate, 13, ".1f", f"/{self._fps:g}")
         picture = self._painter.paint(view, rate, overlay=overlay)
         screen = pygame.display.get_surface()
         if self._is_full:
