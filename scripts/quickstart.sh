@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv, then trains a small world model and an agent inside it on Atari's Freeway, in about six minutes, and lets the
-# agent play beside the random policy.
+# Makes .venv, then trains a small world model and an agent inside it on Atari's Freeway, in five minutes of two cores, and
+# lets the agent play beside the random policy.
 # Further arguments override settings: ./scripts/quickstart.sh env.train.id=PongNoFrameskip-v4
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -369,7 +369,7 @@ def test_the_header_says_how_likely_the_episode_goes_on() -> None:
     assert float(going_on) == pytest.approx(probability, rel=1e-5)
     moment = Moment(make_frames(1), going_on=float(going_on))
     fields = header_fields(moment, Place("test", "imagined", world), 9, "policy", ActionKeys(("NOOP",)), True)
-    shown = {each.label: each.value for each in fields}
+    shown = {each.label: each.text for each in fields}
     assert shown["continue"] == "0.400"
     assert {"reward", "value", "entropy"} <= shown.keys()
 

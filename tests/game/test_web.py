@@ -200,13 +200,14 @@ def test_a_server_that_is_stopped_waits_neither_for_frames_nor_for_clients() -> 
     playables, engine = [Slow(), Slow()], Engine()
     server = WebServer(Hall(playables.__getitem__, engine, 1000, 2), "127.0.0.1", 0, "A game")
     server.start()
-    with visit(server.url), visit(server.url):
+    with visit(server.url):
         assert playables[0].is_ticking.wait(60)
-        server.stop()
-        assert playables[0].is_closed
-        assert [playable.ticks for playable in playables] == [0, 0]
-        engine.stop()
-        playables[0].may_go.set()
+        with visit(server.url):
+            server.stop()
+            assert playables[0].is_closed
+            assert [playable.ticks for playable in playables] == [0, 0]
+            engine.stop()
+            playables[0].may_go.set()
 
 
 def test_players_leave_together_while_their_frames_are_computed() -> None:
