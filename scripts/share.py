@@ -117,9 +117,12 @@ def world_of(source: Source) -> dict[str, Any] | None:
     if not path.exists():
         return None
     found = load_json(path)
-    metrics = found.get("metrics") if isinstance(found, dict) else None
-    if not isinstance(metrics, dict) or "psnr" not in metrics:
-        raise UserError(f"{path} is damaged: it has no metrics of a world. Measure again with evaluate.py --world.")
+    try:
+        _world_table(found)
+    except (AttributeError, IndexError, KeyError, TypeError):
+        raise UserError(
+            f"{path} is damaged: it has no metrics of a world. Measure again with evaluate.py --world."
+        ) from None
     return {name: value for name, value in found.items() if name != "run"}
 
 

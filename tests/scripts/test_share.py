@@ -98,7 +98,8 @@ def test_a_damaged_measurement_of_the_world(
     copy = tmp_path / "run"
     shutil.copytree(run.path, copy)
     path = copy / "evaluation" / "agent_epoch_00003" / "world.json"
-    for content in ("[]", '{"metrics": 3}', "{"):
+    too_few = '{"segments": 1, "metrics": {"psnr": {"model": {"value": [1, 2, 3, 4, 5]}, "copy": {"value": [1]}}}}'
+    for content in ("[]", '{"metrics": 3}', '{"segments": 1, "metrics": {"psnr": 3}}', too_few, "{"):
         path.write_text(content)
         assert call(monkeypatch, copy, "--repo", "me/breakout", "--dry-run", "--out", tmp_path / "out") == 2
         (line,) = capfd.readouterr().err.strip().splitlines()
