@@ -8,4 +8,4 @@ cd "$project"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 # Two processes; -n 0 is one, as a debugger needs it.
-exec "$python" -m pytest -n 2 --dist loadfile "$@"
+exec "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
