@@ -70,6 +70,10 @@ def main() -> None:
     parser.add_argument("--horizon", type=int, default=50)
     parser.add_argument("--segments", type=int, default=64)
     parser.add_argument("--sampling-steps", nargs="+", default=["1", "3", "10", ALL], metavar="N", help="1 3 10 all")
+    parser.add_argument("--predictions", nargs="+", choices=AGENTS, default=list(AGENTS), help="only these")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="overrides", help="a setting of all of them"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path, default=PROJECT / "results" / "parameterisations", help="folder")
@@ -77,7 +81,7 @@ def main() -> None:
     register_resolvers()
     device = choose_device(arguments.device, setting="--device ")
     set_backends(device, torch.float32)
-    settings = {name: read(arguments, agent) for name, agent in AGENTS.items()}
+    settings = {name: read(arguments, AGENTS[name]) for name in arguments.predictions}
     env = next(iter(settings.values())).env.train
     episodes, num_actions = play(env, arguments.steps, arguments.seed)
     others, _ = play(env, max(arguments.steps, 4 * arguments.horizon), arguments.seed + 1)
@@ -95,6 +99,7 @@ def read(arguments: argparse.Namespace, agent: str) -> DiamondConfig:
     """The settings of a run with this agent. Episodes are long enough for the horizon."""
     words = [f"env={arguments.env}", f"env.train.id={arguments.game}", f"+experiment={arguments.networks}"]
     words += [f"agent={agent}", f"common.seed={arguments.seed}", f"env.train.max_episode_steps={8 * arguments.horizon}"]
+    words += arguments.overrides
     with hydra.initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
         return read_settings(hydra.compose("trainer", words))[1]
 
@@ -193,11 +198,10 @@ def report(found: list[Drift], arguments: argparse.Namespace) -> None:
     settings = {key: value for key, value in vars(arguments).items() if key != "output"}
     numbers = {"settings": settings, "drift": [asdict(each) for each in found]}
     (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    figure, axes = plt.subplots(
-        len(METRICS), len(AGENTS), figsize=(12, 6), sharex=True, sharey="row", layout="constrained"
-    )
+    shape, size = (len(METRICS), len(arguments.predictions)), (4 * len(arguments.predictions), 6)
+    figure, axes = plt.subplots(*shape, figsize=size, squeeze=False, sharex=True, sharey="row", layout="constrained")
     for row, metric in zip(axes, METRICS, strict=True):
-        for axis, agent in zip(row, AGENTS, strict=True):
+        for axis, agent in zip(row, arguments.predictions, strict=True):
             for each in (each for each in found if each.agent == agent):
                 axis.plot(range(1, arguments.horizon + 1), each.curves[metric], label=f"{each.num_steps} steps")
             axis.plot(range(1, arguments.horizon + 1), found[0].copy[metric], "k:", label="copy")

@@ -12,10 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_every_agent_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = "--updates 2 --steps 60 --horizon 3 --segments 3 --sampling-steps 1 2 --device cpu --output"
-    monkeypatch.setattr(sys, "argv", ["parameterisations.py", *words.split(), str(tmp_path)])
-    parameterisations.main()
-    found = json.loads((tmp_path / "Chase-v0.json").read_text())["drift"]
+    found = compare(monkeypatch, tmp_path)
     assert [(each["agent"], each["num_steps"]) for each in found] == [
         (agent, steps) for agent in parameterisations.AGENTS for steps in (1, 2)
     ]
@@ -25,3 +22,16 @@ def test_every_agent_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     table = (tmp_path / "Chase-v0.md").read_text().splitlines()
     assert len(table) == 2 + len(found) + 1
     assert (tmp_path / "Chase-v0.png").is_file()
+    # With other noise in training, EDM alone.
+    chosen = ["--predictions", "EDM", "--set", "denoiser.sigma_distribution.loc=1.2"]
+    other = compare(monkeypatch, tmp_path / "other", *chosen)
+    assert [(each["agent"], each["num_steps"]) for each in other] == [("EDM", 1), ("EDM", 2)]
+    assert other[0]["copy"] == found[0]["copy"]
+    assert other[0]["curves"] != found[0]["curves"]
+
+
+def compare(monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> list[dict]:
+    words = "--updates 2 --steps 60 --horizon 3 --segments 3 --sampling-steps 1 2 --device cpu --output"
+    monkeypatch.setattr(sys, "argv", ["parameterisations.py", *words.split(), str(folder), *more])
+    parameterisations.main()
+    return json.loads((folder / "Chase-v0.json").read_text())["drift"]
