@@ -1,4 +1,4 @@
-"""The figure of a comparison: a row of panels for each game, a colour for each kind of agent."""
+"""The figure of a comparison: one or more rows of panels for each game, a colour for each kind of agent."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from files import write_atomically
 
 PANEL = (4.0, 3.0)
 """Width and height of a panel in inches."""
+MOST_IN_A_ROW = 5
 Points = tuple[np.ndarray, np.ndarray]
 
 
@@ -24,11 +25,16 @@ def draw_comparison(histories: Sequence[History], path: Path) -> None:
     labels = list(dict.fromkeys(group.label for group in groups))
     games = list(dict.fromkeys(group.game for group in groups))
     parts = components(histories)
-    width, height = 3 + len(parts), len(games)
+    count = 3 + len(parts)
+    rows_of_game = -(-count // MOST_IN_A_ROW)
+    width, height = -(-count // rows_of_game), rows_of_game * len(games)
     figure, axes = plt.subplots(
         height, width, figsize=(PANEL[0] * width, PANEL[1] * height + 0.5), squeeze=False, layout="constrained"
     )
-    for row, game in zip(axes, games, strict=True):
+    for panels, game in zip(axes.reshape(len(games), -1), games, strict=True):
+        row = panels[:count]
+        for empty in panels[count:]:
+            empty.set_visible(False)
         own = [
             (group, f"C{labels.index(group.label)}", [histories[member] for member in group.members])
             for group in groups
