@@ -33,9 +33,8 @@ class Field:
         if isinstance(self.value, str):
             return self.value
         room = self.width - len(self.label) - 1
-        whole = isinstance(self.value, int) or self.form not in ("", "+")
-        written = f"{self.value:{self.form}}" if whole else number(self.value, room, self.form)
-        return written + self.unit
+        is_fitted = isinstance(self.value, float) and self.form in ("", "+")
+        return (number(self.value, room, self.form) if is_fitted else f"{self.value:{self.form}}") + self.unit
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class MetricAverages:
         return later
 
     def copy(self) -> "MetricAverages":
+        """The averages of now, which later additions leave alone."""
         return self.since(MetricAverages())
 
     def state_dict(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from files import as_json, load_json_lines, raise_if_disk_full
 from run.folder import RunFolder
 
 EPOCH, UPDATE = "epoch", "update"
-"""Where a line of metrics belongs to."""
+"""Names in a line of metrics: the epoch, and within it the update, that the metrics are of."""
 EPOCH_OF_FILM = "_epoch_"
 """Before the epoch's number in the name of a film."""
 

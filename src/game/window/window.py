@@ -64,7 +64,8 @@ class Window:
         session = Session(playable, engine, self._fps, seconds_of_banner=self._seconds_of_banner)
         try:
             shown = None
-            while self._handle_events(session) and not playable.is_over:
+            # What is to be seen last is shown, too.
+            while self._handle_events(session) and (session.is_waiting or not playable.is_over):
                 session.begin()
                 shown = self._wait(session, shown)
         finally:
