@@ -142,7 +142,7 @@ class Component:
             return norm
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         self._averages.add({"grad_norm_before_clip": norm})
-        return norm * (limit / (norm + 1e-6))
+        return norm * (limit / (norm + 1e-6)).clamp(max=1)
 
     def _move_to(self, device: torch.device, trains: bool) -> None:
         self._optimizer.zero_grad()

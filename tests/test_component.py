@@ -103,6 +103,14 @@ def test_gradients_are_clipped() -> None:
     assert component.finish_phase()["grad_norm_before_clip"] > 0.1
 
 
+def test_no_norm_is_above_an_infinite_limit() -> None:
+    unlimited, limited = make(), make(max_grad_norm=float("inf"))
+    for each in (unlimited, limited):
+        each.update()
+    assert torch.equal(limited.module.layer.weight, unlimited.module.layer.weight)
+    limited.finish_phase()  # raises NotFinite if the norm was found to be infinite
+
+
 def test_small_gradients_survive_float16() -> None:
     """A weight of 3 + 2⁻⁹ and inputs of 2⁻¹⁰ have a gradient of 2⁻²⁸; in float16, all below 2⁻²⁵ becomes zero."""
 

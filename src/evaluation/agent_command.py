@@ -55,7 +55,7 @@ def evaluate_agents(arguments: argparse.Namespace, sources: Iterable[Source], wa
         is_first_of_run = all(agent.run.path != run.path for agent in agents)
         agents.append(Evaluated(run, source.version, source.epoch, results))
         append_record(source.folder, record_of("agent", source, playing, results))
-        if arguments.random and is_first_of_run:
+        if not arguments.no_random and is_first_of_run:
             settings = repr(playing.game(source))
             if settings not in random_by_settings:
                 random_by_settings[settings] = play_at_random(source, playing)

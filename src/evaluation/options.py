@@ -7,6 +7,9 @@ from evaluation import world_command
 from run.arguments import OneLineParser, positive, whole
 
 OVERRIDE = "world_model_env"
+FOR_AGENTS = ("episodes", "env", "policy", "num_envs", "no_random", "record", "render")
+FOR_WORLDS = ("horizon", "segments", "samples", "data", "save_rollouts")
+"""Options that are used without --world, or with it."""
 
 
 def read_arguments() -> argparse.Namespace:
@@ -40,7 +43,7 @@ def read_arguments() -> argparse.Namespace:
         "--policy", choices=("sample", "greedy"), default="sample", help="draw actions, or take the most likely"
     )
     agents.add_argument("--num-envs", type=positive, default=8, metavar="N", help="games played at once (8)")
-    agents.add_argument("--no-random", dest="random", action="store_false", help="leave out the random policy")
+    agents.add_argument("--no-random", action="store_true", help="leave out the random policy")
     agents.add_argument("--record", type=Path, metavar="DIR", help="write a film of every episode")
     agents.add_argument("--render", action="store_true", help="show the episodes in a window")
     worlds = parser.add_argument_group("worlds")
@@ -49,20 +52,23 @@ def read_arguments() -> argparse.Namespace:
     arguments = parser.parse_intermixed_args()
     arguments.overrides = [word for word in arguments.runs if word.startswith(OVERRIDE) and "=" in word]
     arguments.runs = [Path(word) for word in arguments.runs if word not in arguments.overrides]
-    if (conflict := find_conflict(arguments)) is not None:
+    if (conflict := find_conflict(arguments, parser)) is not None:
         parser.error(conflict)
     return arguments
 
 
-def find_conflict(arguments: argparse.Namespace) -> str | None:
-    """What is wrong, if some of the options exclude each other."""
+def find_conflict(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> str | None:
+    """What is wrong, if some of the options exclude each other, or are not used."""
+    not_used = FOR_AGENTS if arguments.world else FOR_WORLDS
+    given = [name for name in not_used if getattr(arguments, name) != parser.get_default(name)]
+    if given:
+        option = f"--{given[0].replace('_', '-')}"
+        return f"--world plays no episodes: leave out {option}" if arguments.world else f"{option} needs --world"
     names_epoch = arguments.best or arguments.epoch is not None or arguments.every is not None
     conflicts = {
         "--pretrained has no epochs: leave out --epoch, --best and --every": bool(arguments.pretrained) and names_epoch,
         "--local-dir needs --pretrained": arguments.local_dir is not None and not arguments.pretrained,
         "--num-envs is at most 256": arguments.num_envs > 256,
-        "--world plays no episodes: leave out --record and --render": arguments.world
-        and (arguments.record is not None or arguments.render),
         "settings of imagination (world_model_env) need --world": bool(arguments.overrides) and not arguments.world,
     }
     return next((words for words, holds in conflicts.items() if holds), None)

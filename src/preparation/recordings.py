@@ -154,7 +154,7 @@ def run_jobs(jobs: list[Callable[[], Any]], words: str, num_workers: int) -> dic
             signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             numbers = {pool.submit(job): number for number, job in enumerate(jobs)}
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-            for future in tqdm(as_completed(numbers), words, len(numbers)):
+            for future in tqdm(as_completed(numbers), words, len(numbers), disable=not numbers):
                 try:
                     future.result()
                 except UserError as error:

@@ -18,7 +18,9 @@ class FrameStack:
     def push(self, frames: Tensor, obs: Tensor, is_first: Tensor) -> Tensor:
         """The frames after a new one, `obs` (b, c, h, w), uint8 or in [-1, 1]."""
         newest = to_bytes(obs)[:, None]
-        older = torch.where(is_first[:, None, None, None, None], newest, frames[:, 1:])
+        # Products: torch.where takes five times as long for bytes, and nothing here waits for a GPU.
+        replaced = is_first.to(torch.uint8)[:, None, None, None, None]
+        older = frames[:, 1:] * (1 - replaced) + newest * replaced
         return torch.cat((older, newest), dim=1)
 
 
