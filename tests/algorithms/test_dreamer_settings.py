@@ -58,12 +58,12 @@ def test_the_parallel_setting() -> None:
 
 def test_the_laptop_setting() -> None:
     """Without the tests' own size: the experiment chooses it. The first epoch ends before the first update."""
-    game = ["+experiment=dreamer_laptop", "env.train.id=BoxingNoFrameskip-v4", "common.seed=0"]
+    game = ["+experiment=laptop", "algorithm=dreamer", "env.train.id=FreewayNoFrameskip-v4", "common.seed=0"]
     config = read_settings(compose(game=game, small=()))[1]
     config.check()
     train = config.collection.train
-    assert (config.algorithm.size, config.env.test.size, config.dreamer.updates_per_row) == ("1M", 32, 1 / 4)
-    assert train.first_epoch.max < config.dreamer.num_prefill_rows(train.num_envs) == 1152
+    assert (config.algorithm.size, config.env.test.size, config.dreamer.updates_per_row) == ("1M", 32, 1 / 2)
+    assert train.first_epoch.max < config.dreamer.num_prefill_rows(train.num_envs) == 3128
 
 
 @pytest.mark.parametrize(("kind", "size"), [("cuda", "200M"), ("cpu", "12M"), ("mps", "12M")])

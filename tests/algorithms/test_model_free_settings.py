@@ -64,7 +64,9 @@ def test_sac_begins_at_random_and_holds_the_published_entropy() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("experiment", ["tiny", "quickstart", "compare", "[tiny,compare]"])
+@pytest.mark.parametrize(
+    "experiment", ["tiny", "quickstart", "laptop", "compare", "[tiny,compare]", "[laptop,compare]"]
+)
 def test_experiments_fit_each_of_them(name: str, experiment: str) -> None:
     game = ("env=gym", "env.train.id=pixel_game:Chase-v0") if "tiny" in experiment else ()
     read(f"algorithm={name}", f"+experiment={experiment}", game=game)
