@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 import runs
 from data import Dataset, Episode
@@ -51,25 +50,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def folders(root: Path) -> dict[str, str]:
     """What the names in the command lines stand for."""
-    run, data = root / "run", root / "data"
-    train(run)
-    (root / "empty").mkdir()
-    (root / "text").write_text("This is no run.\n")
-    write_episodes(data)
-    places = {"run": run, "data": data, "empty": root / "empty", "text": root / "text", "new": root / "new"}
+    names = ("run", "data", "other_size", "empty", "text", "new", *SPOILED_RUNS, *SPOILED_DATA)
+    places = {name: root / name for name in names}
+    train(places["run"])
+    places["empty"].mkdir()
+    places["text"].write_text("This is no run.\n")
     for name, spoil in SPOILED_RUNS.items():
-        places[name] = root / name
-        shutil.copytree(run, places[name])
+        shutil.copytree(places["run"], places[name])
         spoil(places[name])
-    for name, spoil in SPOILED_DATA.items():
-        places[name] = root / name
+    for name in ("data", *SPOILED_DATA):
         write_episodes(places[name])
+    for name, spoil in SPOILED_DATA.items():
         spoil(places[name] / "train")
-    write_episodes(root / "other_size", size=24)
+    write_episodes(places["other_size"], size=24)
     recorded = [*runs.BREAKOUT, *NETWORKS, f"hydra.run.dir={places['new']}"]
-    return {**{name: str(path) for name, path in places.items()}, "other_size": str(root / "other_size" / "train")} | {
-        "recorded": " ".join(recorded)
-    }
+    return {name: str(path) for name, path in places.items()} | {"recorded": " ".join(recorded)}
 
 
 def write_episodes(folder: Path, size: int = 16) -> None:
@@ -127,16 +122,6 @@ def remove_weights(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
 
 
-def import_from_elsewhere(run: Path) -> None:
-    (run / "elsewhere.py").write_text("raise SystemExit('this code ran')\n")
-    path = run / "config" / "trainer.yaml"
-    config = OmegaConf.load(path)
-    config.env = {**config.env, "_target_": "envs.GymConfig"} if "_target_" in config.env else config.env
-    for part in ("train", "test"):
-        config.env[part].id = "elsewhere:Game-v0"
-    OmegaConf.save(config, path)
-
-
 def settings(content: bytes) -> Callable[[Path], object]:
     return lambda run: (run / "config" / "trainer.yaml").write_bytes(content)
 
@@ -166,7 +151,6 @@ SPOILED_RUNS: dict[str, Callable[[Path], object]] = {
     "nan_weights": make_weights_nan,
     "cut_weights": lambda run: [cut(path) for path in [*weights(run), run / "checkpoints" / "state.pt"]],
     "no_weights": remove_weights,
-    "foreign_module": import_from_elsewhere,
 }
 SPOILED_DATA: dict[str, Callable[[Path], object]] = {
     "nan_reward": changes(rew=set_at(2, float("nan"))),
