@@ -9,7 +9,7 @@ from algorithms.base import Algorithm, Definition, Explorer, Phase, Surroundings
 from algorithms.config import CollectionConfig, EnvsConfig, TrainerConfig
 from algorithms.size import check_size
 from data import Actions, Spaces
-from envs import EnvConfig, RealEnv, frame_shape, make_env
+from envs import EnvConfig, RealEnv, frame_shape, make_env, make_groups
 from rl.collector import Collector
 from run.compiled import compile_networks
 from run.device import choose_precision
@@ -154,23 +154,25 @@ class Trainer:
         self._stops.checkpoint()
 
 
-def _make_collection_envs(envs: EnvsConfig, collection: CollectionConfig, seed: int) -> dict[str, RealEnv]:
-    """Training and test environments; their frames are stored, and therefore stay in main memory."""
+def _make_collection_envs(envs: EnvsConfig, collection: CollectionConfig, seed: int) -> dict[str, list[RealEnv]]:
+    """Groups of training and test environments; their frames are stored, and therefore stay in main memory."""
     return {
-        "train": make_env(envs.train, collection.train.num_envs, seed, CPU),
-        "test": make_env(envs.test, collection.test.num_envs, seed + 1, CPU),
+        "train": make_groups(envs.train, collection.train.num_envs, collection.train.num_groups, seed, CPU),
+        "test": make_groups(envs.test, collection.test.num_envs, 1, seed + 1, CPU),
     }
 
 
-def _find_spaces(env: EnvConfig, num_actions: int | None, data: RunData, envs: dict[str, RealEnv]) -> Spaces | None:
+def _find_spaces(
+    env: EnvConfig, num_actions: int | None, data: RunData, envs: dict[str, list[RealEnv]]
+) -> Spaces | None:
     """The shapes of frames and actions; None on ranks without environments, which receive them from rank 0."""
     if not data.is_own:
         return spaces_of(data.train.dataset, env, num_actions)
-    return Spaces(frame_shape(env), Actions("numbered", envs["train"].num_actions)) if envs else None
+    return Spaces(frame_shape(env), Actions("numbered", envs["train"][0].num_actions)) if envs else None
 
 
 def _make_collectors(
-    envs: dict[str, RealEnv],
+    envs: dict[str, list[RealEnv]],
     collection: CollectionConfig,
     algorithm: Algorithm,
     data: RunData,
@@ -183,6 +185,6 @@ def _make_collectors(
     epsilon = algorithm.epsilon if isinstance(algorithm, Explorer) else train.epsilon
     explores = {"train": (epsilon, train.epsilon_zeta), "test": (test.epsilon, None)}
     return {
-        name: Collector(env, algorithm.policy, stores[name], explores[name][0], precision, device, explores[name][1])
-        for name, env in envs.items()
+        name: Collector(groups, algorithm.policy, stores[name], explores[name][0], precision, device, explores[name][1])
+        for name, groups in envs.items()
     }

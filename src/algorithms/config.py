@@ -85,10 +85,13 @@ class FirstEpochConfig:
 class TrainCollectionConfig:
     """Collection of training experience; a random action is taken with probability `epsilon`.
 
-    `epsilon_zeta` is the exponent of the durations of random actions; with null they take one step.
+    `epsilon_zeta` is the exponent of the durations of random actions; with null they take one step. The environments
+    take turns in `num_groups` groups, or fewer if there are fewer environments: while the games of some are emulated,
+    the policy acts in another.
     """
 
     num_envs: NumEnvs
+    num_groups: NumEnvs = 1
     epsilon: Fraction
     epsilon_zeta: Annotated[float, Above(1, 100)] | None = None
     num_steps_total: Count

@@ -19,7 +19,8 @@ FRAME_SKIP = 4
 class AtariEmulators:
     """Games stepped by ale-py's threads: frame skip 4, maximum of the last two raw frames, and interpolation."""
 
-    def __init__(self, config: AtariConfig, num_envs: int) -> None:
+    def __init__(self, config: AtariConfig, num_envs: int, num_threads: int = 0) -> None:
+        """`num_threads=0`: as many as the machine has cores."""
         rom, sticky_actions = parse_atari_id(config.id)
         ALEInterface.setLoggerMode(LoggerMode.Error)
         *own_size, self.action_names = _read_rom(rom)
@@ -32,6 +33,7 @@ class AtariEmulators:
         self._env = AtariVectorEnv(
             rom,
             num_envs,
+            num_threads=num_threads,
             img_height=height,
             img_width=width,
             grayscale=config.grayscale,
@@ -54,8 +56,11 @@ class AtariEmulators:
         self._frame_numbers = info["episode_frame_number"].astype(np.int64)
         return self._newest(obs)
 
-    def step(self, act: np.ndarray) -> Frames:
-        obs, rew, end, trunc, info = self._env.step(act)
+    def send(self, act: np.ndarray) -> None:
+        self._env.send(act)
+
+    def receive(self) -> Frames:
+        obs, rew, end, trunc, info = self._env.recv()
         # After a lost life the frame number increases; after a game over it starts again from 0.
         frame_numbers = info["episode_frame_number"].astype(np.int64)
         over = (end | trunc) & (frame_numbers < self._frame_numbers + FRAME_SKIP)

@@ -29,13 +29,17 @@ class GymEmulators:
         self.num_actions = int(self._envs.single_action_space.n)
         self._first_action = int(self._envs.single_action_space.start)
         self.action_names = _action_names(self._envs.envs[0].unwrapped, self.num_actions)
+        self._act = np.zeros(num_envs, np.int64)
 
     def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         obs, _ = self._envs.reset(seed=seeds.tolist(), options={"reset_mask": mask})
         return self._resize(obs)
 
-    def step(self, act: np.ndarray) -> Frames:
-        obs, rew, end, trunc, _ = self._envs.step(act + self._first_action)
+    def send(self, act: np.ndarray) -> None:
+        self._act = act + self._first_action
+
+    def receive(self) -> Frames:
+        obs, rew, end, trunc, _ = self._envs.step(self._act)
         return Frames(self._resize(obs), rew.astype(np.float32), end, trunc, end | trunc)
 
     def close(self) -> None:

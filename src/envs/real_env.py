@@ -39,7 +39,10 @@ class Emulators(Protocol):
     def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """Reset the masked games with their seeds; returns the frames of all games, uint8 (b, h, w, c)."""
 
-    def step(self, act: np.ndarray) -> Frames: ...
+    def send(self, act: np.ndarray) -> None:
+        """Begin a step; `receive` waits for its end."""
+
+    def receive(self) -> Frames: ...
 
     def close(self) -> None: ...
 
@@ -53,10 +56,12 @@ class RealEnv:
     after `RESEED_AFTER` steps.
     """
 
-    def __init__(self, emulators: Emulators, seed: int, device: torch.device) -> None:
+    def __init__(self, emulators: Emulators, seed: int, device: torch.device, first: int = 0) -> None:
+        """`first` is the number of the first game: games with other numbers get other seeds."""
         self.emulators = emulators
         self.seed = seed
         self.device = device
+        self._first = first
         self.num_envs = emulators.num_envs
         self.num_actions = emulators.num_actions
         self.action_names = emulators.action_names
@@ -72,10 +77,22 @@ class RealEnv:
 
     def step(self, act: Tensor) -> Step:
         """Take one action (b) in each game; games that are over restart immediately."""
+        self.send(act)
+        return self.receive()
+
+    def send(self, act: Tensor) -> None:
+        """Begin a step, with one action (b) for each game. Emulators with threads work on it from now on.
+
+        Before anything else is done with the environment, `receive` must be called.
+        """
         actions = act.cpu().numpy()
         for history, action in zip(self._actions, actions.tolist(), strict=True):
             history.append(action)
-        frames = self.emulators.step(actions)
+        self.emulators.send(actions)
+
+    def receive(self) -> Step:
+        """End the step that `send` began."""
+        frames = self.emulators.receive()
         final_obs = self._send_frames(frames.obs)
         obs = self._send_frames(self._begin_games(frames)) if frames.over.any() else final_obs
         rew = torch.from_numpy(frames.rew.astype(np.float32)).to(self.device)
@@ -108,7 +125,8 @@ class RealEnv:
             if step == longest:
                 return
             places = zip(self._actions, (step - ages).tolist(), strict=True)
-            frames = self.emulators.step(np.array([history[place] if place >= 0 else 0 for history, place in places]))
+            self.emulators.send(np.array([history[place] if place >= 0 else 0 for history, place in places]))
+            frames = self.emulators.receive()
             # A game that has not started yet is stepped too, and may end: it only has to remain usable.
             if frames.next_obs is None and frames.over.any():
                 self.emulators.reset(frames.over, self._seeds())
@@ -129,8 +147,9 @@ class RealEnv:
         return self.emulators.reset(mask, self._seeds())
 
     def _seeds(self) -> np.ndarray:
-        keys = [(self.seed, index, int(game)) for index, game in enumerate(self._num_seeds)]
+        keys = [(self.seed, index, int(game)) for index, game in enumerate(self._num_seeds, self._first)]
         return np.array([np.random.SeedSequence(key).generate_state(1)[0] >> 1 for key in keys], np.int64)
 
     def _send_frames(self, frames: np.ndarray) -> Tensor:
-        return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().to(self.device)
+        # NumPy copies without waking PyTorch's threads, which would take cores from the emulators for a while.
+        return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).to(self.device)

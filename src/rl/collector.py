@@ -1,19 +1,23 @@
-"""Collection of episodes: a policy plays in a real environment, and its episodes are stored."""
+"""Collection of episodes: a policy plays in real environments, and its episodes are stored."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data import Episode, Step, to_device
+from data import Episode, Step
 from rl.exploration import Epsilon, Exploration
-from rl.policy import Env, Memory, Policy, Rememberer, send
+from rl.group import Choice, Games, Group
+from rl.policy import Policy
 from rl.results import Results
-from run.device import autocast
+from run.device import casts_kept
+from run.threads import one_thread
 
 Store = Callable[[Episode, int | None], int]
 """Stores a new episode, or further steps of the episode with the given id; returns the episode's id."""
@@ -38,12 +42,13 @@ class Collector:
     """Collects episodes across calls of `step`: games and the policy's memory continue from one call to the next.
 
     Its state can be saved between any two steps. An episode is stored when it is over; `store_unfinished` stores the
-    steps of unfinished episodes.
+    steps of unfinished episodes. With several groups of environments, the policy acts in one of them while the games
+    of the others are emulated; it gets one thread then, and leaves the other cores to the emulators.
     """
 
     def __init__(
         self,
-        env: Env,
+        envs: Games | Sequence[Games],
         policy: Policy,
         store: Store | None,
         epsilon: Epsilon,
@@ -51,30 +56,28 @@ class Collector:
         device: torch.device | None = None,
         zeta: float | None = None,
     ) -> None:
-        """Random actions are taken as `Exploration` says about `epsilon` and `zeta`.
+        """Plays in one vector environment, or in several of the same games: groups that take turns.
 
+        Random actions are taken as `Exploration` says about `epsilon` and `zeta`.
         The policy runs in `precision`. With `store=None` no frames are kept, only returns and lengths of episodes.
         `device`: where the policy runs; by default, where the environment's frames are. Episodes are kept in main
         memory, so the frames of an environment that returns them there travel only once: to the policy.
         """
-        self.env = env
-        self.policy = policy
+        self._groups = [
+            Group(env, policy, Exploration(epsilon, zeta, env.num_envs, env.num_actions), precision, device)
+            for env in (envs if isinstance(envs, Sequence) else [envs])
+        ]
+        self.num_envs = sum(group.env.num_envs for group in self._groups)
         self.store = store
-        self.exploration = Exploration(epsilon, zeta, env.num_envs, env.num_actions)
-        self.precision = precision
-        self.device = device
         self.num_steps = 0
         self.episodes_of: list[int] = []
         self.returns: list[float] = []
         self.lengths: list[int] = []
         self._quota: list[int] | None = None
         self._at_random = False
-        self._obs: Tensor | None = None
-        self._memory: Memory = None
-        self._is_first: Tensor | None = None
         self._unfinished: list[_Unfinished] = []
-        self._totals = [0.0] * env.num_envs
-        self._ages = [0] * env.num_envs
+        self._totals = [0.0] * self.num_envs
+        self._ages = [0] * self.num_envs
 
     def begin(self, num_episodes: int | None = None, at_random: bool = False) -> None:
         """Reset every environment. All steps are stored, or, with `num_episodes` (evaluation), that many episodes.
@@ -82,9 +85,9 @@ class Collector:
         With `at_random`, all actions are uniformly random. Each environment plays a fixed share of the episodes:
         otherwise short episodes would be overrepresented.
         """
-        start, count = self.env.reset(), self.env.num_envs
-        self._obs, self._memory = start.obs, self.policy.initial(count)
-        self._is_first = torch.ones(count, dtype=torch.bool, device=start.obs.device)
+        for group in self._groups:
+            group.reset()
+        count = self.num_envs
         self._unfinished = [_Unfinished() for _ in range(count)]
         self._totals, self._ages, self.episodes_of = [0.0] * count, [0] * count, [0] * count
         self._quota, self._at_random = None, at_random
@@ -109,7 +112,7 @@ class Collector:
 
     @property
     def has_begun(self) -> bool:
-        return self._obs is not None
+        return self._groups[0].obs is not None
 
     @property
     def is_complete(self) -> bool:
@@ -120,32 +123,30 @@ class Collector:
 
     def glance(self) -> tuple[Tensor, float]:
         """The frame uint8 (c, h, w) and the return so far of the first environment that has episodes left."""
-        quota = self._quota or [None] * self.env.num_envs
+        quota = self._quota or [None] * self.num_envs
         left = [index for index, share in enumerate(quota) if share is None or self.episodes_of[index] < share]
         index = left[0] if left else 0
-        return self._obs[index], self._totals[index]
+        return self._frames()[index], self._totals[index]
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One step of every environment."""
-        home = self._obs.device
-        device = home if self.device is None else self.device
-        obs, is_first = to_device(self._obs, device), to_device(self._is_first, device)
-        with autocast(device, self.precision):
-            act, self._memory = self.policy.act(obs, self._memory, is_first)
-        act = act.to(home)
-        if self._at_random:
-            act = torch.randint_like(act, self.env.num_actions)
-        else:
-            act = self.exploration.explore(act, self._is_first)
-        extra: Mapping[str, Tensor] = {}
-        if isinstance(self.policy, Rememberer):
-            self._memory = self.policy.took(self._memory, to_device(act, device))
-            if self._quota is None:
-                extra = {name: values.cpu() for name, values in self.policy.columns(self._memory).items()}
-        step = self.env.step(act)
-        self._record(act, step, extra)
-        self._obs, self._is_first = step.obs, step.dead
+    def step(self, ahead: bool = False) -> None:
+        """One step of every environment.
+
+        With `ahead`, the next step begins, too: then games are emulated at any time. Not before weights change: the
+        next actions would be those of the old ones.
+        """
+        with casts_kept(), one_thread() if len(self._groups) > 1 else contextlib.nullcontext():
+            self._begin_step(self._groups)
+            first = 0
+            for group in self._groups:
+                group.end_step(partial(self._record, first))
+                first += group.env.num_envs
+                if ahead:
+                    self._begin_step([group])
+
+    def _begin_step(self, groups: Sequence[Group]) -> None:
+        for group in groups:
+            group.begin_step(self._at_random, remembers=self._quota is None)
 
     def store_unfinished(self) -> None:
         """Store the steps of unfinished episodes; later steps will extend them."""
@@ -174,18 +175,13 @@ class Collector:
             for each in self._unfinished
         ]
         counts = {name: getattr(self, name) for name in _COUNTS}
-        position = {"obs": self._obs, "memory": self._memory, "is_first": self._is_first}
-        return {
-            "env": self.env.state_dict(),
-            "unfinished": unfinished,
-            "counts": counts,
-            "position": position,
-            "exploration": self.exploration.state_dict(),
-        }
+        groups = [group.state_dict() for group in self._groups]
+        return {"groups": groups, "unfinished": unfinished, "counts": counts}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go back to a saved state; the policy's memory is moved to `device`."""
-        self.env.load_state_dict(state["env"])
+        for group, its_state in zip(self._groups, _groups_of(state), strict=True):
+            group.load_state_dict(its_state, device)
         self._unfinished = [
             _Unfinished(
                 each["episode_id"],
@@ -197,29 +193,30 @@ class Collector:
         ]
         for name in _COUNTS:
             setattr(self, name, state["counts"].get(name, False))  # earlier versions did not play at random
-        if "exploration" in state:  # not in checkpoints of earlier versions
-            self.exploration.load_state_dict(state["exploration"])
-        position, home = state["position"], device if self.device is None else torch.device("cpu")
-        self._obs, self._is_first = send((position["obs"], position["is_first"]), home)
-        self._memory = send(position["memory"], device)
 
-    def _record(self, act: Tensor, step: Step, extra: Mapping[str, Tensor]) -> None:
-        answers = zip(act.tolist(), step.rew.tolist(), step.end.tolist(), step.trunc.tolist(), strict=True)
-        obs = self._obs.cpu()
-        for index, (unfinished, answer) in enumerate(zip(self._unfinished, answers, strict=True)):
+    def _frames(self) -> list[Tensor]:
+        return [frame for group in self._groups for frame in group.obs]
+
+    def _record(self, first: int, obs: Tensor, choice: Choice, step: Step) -> None:
+        """Keep a step of a group whose first environment has the number `first`."""
+        answers = zip(choice.act.tolist(), step.rew.tolist(), step.end.tolist(), step.trunc.tolist(), strict=True)
+        obs = obs.cpu()
+        for row, answer in enumerate(answers):
+            index = first + row
             if self._quota is not None and self.episodes_of[index] >= self._quota[index]:
                 continue
+            unfinished = self._unfinished[index]
             _, rew, end, trunc = answer
             self.num_steps += 1
             self._totals[index] += rew
             self._ages[index] += 1
             if self.store is not None:
                 # A copy: a view would keep the frames of all environments in memory.
-                unfinished.obs.append(obs[index].clone())
+                unfinished.obs.append(obs[row].clone())
                 unfinished.answers.append(answer)
-                unfinished.extra.append({name: values[index].clone() for name, values in extra.items()})
+                unfinished.extra.append({name: values[row].clone() for name, values in choice.extra.items()})
             if end or trunc:
-                self._finish(index, step.final_obs[index].cpu().clone())
+                self._finish(index, step.final_obs[row].cpu().clone())
 
     def _finish(self, index: int, final_obs: Tensor) -> None:
         unfinished = self._unfinished[index]
@@ -240,3 +237,18 @@ def _episode(unfinished: _Unfinished, **info: Tensor) -> Episode:
     flags = [torch.tensor(column, dtype=torch.uint8) for column in (end, trunc)]
     extra = {name: torch.stack([each[name] for each in unfinished.extra]) for name in unfinished.extra[0]}
     return Episode(torch.stack(unfinished.obs), torch.tensor(act), torch.tensor(rew), *flags, info=info, extra=extra)
+
+
+def _groups_of(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The states of the groups; a collector of earlier versions has one, which never begins a step ahead."""
+    if "groups" in state:
+        return state["groups"]
+    return [
+        {
+            "env": state["env"],
+            "exploration": state.get("exploration"),
+            **state["position"],
+            "choice": None,
+            "answer": None,
+        }
+    ]

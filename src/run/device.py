@@ -1,6 +1,7 @@
 """The device and the precision of a run."""
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -99,3 +100,14 @@ def autocast(device: torch.device, precision: torch.dtype) -> contextlib.Abstrac
     if precision == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, precision)
+
+
+@contextlib.contextmanager
+def casts_kept() -> Iterator[None]:
+    """Several `autocast` contexts inside cast each weight only once. The weights must not change inside."""
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()

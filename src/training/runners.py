@@ -62,7 +62,7 @@ class Runners:
         most, done = phase.most(room), collector.num_steps
         with self.report.collecting("Collecting", collector, self.progress, most, done) as show:
             while not self._is_enough(phase, room):
-                collector.step()
+                collector.step(ahead=collector.num_steps + collector.num_envs < min(phase.steps, most))
                 show(collector.num_steps)
                 self.stops.between_steps()
         collector.store_unfinished()

@@ -28,6 +28,7 @@ SMALL = {
         "algorithm=ppo",
         *COMMON,
         "collection.train.num_envs=4",
+        "collection.train.num_groups=2",
         f"collection.train.num_steps_total={NUM_STEPS}",
         f"collection.train.steps_per_epoch={2 * ROLLOUT}",
         "ppo.num_steps=8",

@@ -235,7 +235,7 @@ def test_random_actions_are_remembered() -> None:
     collector = Collector(make_chase(3), make_player().policy, store, epsilon=1.0)
     collector.begin()
     collector.step()
-    memory = collector.state_dict()["position"]["memory"]
+    memory = collector.state_dict()["groups"][0]["memory"]
     collector.store_unfinished()
     assert memory["act"].tolist() == [int(each.act[0]) for each in stored]
     assert {name: values.shape for name, values in stored[0].extra.items()} == {"deter": (1, 16), "index": (1, 4)}

@@ -76,8 +76,10 @@ class Games:
     def reset(self) -> Start:
         return Start(self.draw())
 
-    def step(self, act: Tensor) -> Step:
+    def send(self, act: Tensor) -> None:
         assert act.device == CPU
+
+    def receive(self) -> Step:
         self.age += 1
         over = torch.tensor([self.age % 3 == 0] * 2)
         return Step(self.draw(), torch.zeros(2), over, torch.zeros_like(over), self.draw())

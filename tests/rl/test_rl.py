@@ -49,6 +49,12 @@ class Counting:
         end, trunc = (torch.zeros_like(dead), dead) if self.truncates else (dead, torch.zeros_like(dead))
         return Step(obs, act.float(), end, trunc, final_obs, self.draw_history())
 
+    def send(self, act: Tensor) -> None:
+        self.sent = act
+
+    def receive(self) -> Step:
+        return self.step(self.sent)
+
     def draw(self, value: Tensor) -> Tensor:
         return value.byte()[:, None, None, None].expand(-1, 3, SIZE, SIZE).contiguous()
 

@@ -58,8 +58,8 @@ class PpoNetwork(nn.Module):
 
     def predict(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Logits float32 (b, num_actions) and values float32 (b)."""
-        features = self.trunk(frames)
-        return in_float32(self.actor, features), in_float32(self.critic, features).squeeze(-1)
+        logits, value = in_float32(self.trunk(frames), self.actor, self.critic)
+        return logits, value.squeeze(-1)
 
     def forward(self, batch: Minibatch) -> tuple[Tensor, Metrics]:
         logits, value = self.predict(batch.frames)

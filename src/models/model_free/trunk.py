@@ -100,13 +100,13 @@ class Network(nn.Module):
         return self.trunk.encoder
 
     def forward(self, frames: Tensor) -> Tensor:
-        return in_float32(self.head, self.trunk(frames))
+        return in_float32(self.trunk(frames), self.head)[0]
 
 
-def in_float32(head: nn.Linear, features: Tensor) -> Tensor:
-    """A linear layer's outputs in float32, also inside autocast: values and log-probabilities need the precision."""
+def in_float32(features: Tensor, *heads: nn.Linear) -> list[Tensor]:
+    """Outputs of linear layers in float32, also inside autocast: values and log-probabilities need the precision."""
     with torch.autocast(features.device.type, enabled=False):
-        return head(features)
+        return [head(features) for head in heads]
 
 
 def init_orthogonal(layer: nn.Module, gain: float = 2**0.5) -> nn.Module:
