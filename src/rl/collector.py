@@ -16,8 +16,7 @@ from rl.exploration import Epsilon, Exploration
 from rl.group import Choice, Games, Group
 from rl.policy import Policy
 from rl.results import Results
-from run.device import casts_kept
-from run.threads import one_thread
+from run.device import casts_kept, one_thread
 
 Store = Callable[[Episode, int | None], int]
 """Stores a new episode, or further steps of the episode with the given id; returns the episode's id."""

@@ -1,4 +1,4 @@
-"""The device and the precision of a run."""
+"""The device and the precision of a run, and how its networks compute in a part of it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -100,6 +100,17 @@ def autocast(device: torch.device, precision: torch.dtype) -> contextlib.Abstrac
     if precision == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, precision)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch computes with one thread inside."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

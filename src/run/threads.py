@@ -1,8 +1,6 @@
 """How many threads PyTorch uses in this process."""
 
-import contextlib
 import os
-from collections.abc import Iterator
 
 import psutil
 import torch
@@ -28,17 +26,6 @@ def choose_threads(setting: int | str) -> int:
     if most == 1 or "OMP_NUM_THREADS" in os.environ:
         return most
     return max(1, min(most, round(most * _idle_share())))
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch computes with one thread inside."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _idle_share() -> float:

@@ -10,8 +10,7 @@ from torch import Tensor
 from data import Episode
 from envs import AtariConfig, GymConfig, RealEnv, make_groups
 from rl.collector import Collector
-from run.device import autocast, casts_kept
-from run.threads import one_thread
+from run.device import autocast, casts_kept, one_thread
 
 CPU = torch.device("cpu")
 ATARI = AtariConfig("BreakoutNoFrameskip-v4", size=16, done_on_life_loss=True)
