@@ -125,7 +125,8 @@ class Collector:
         quota = self._quota or [None] * self.num_envs
         left = [index for index, share in enumerate(quota) if share is None or self.episodes_of[index] < share]
         index = left[0] if left else 0
-        return self._frames()[index], self._totals[index]
+        frames = [frame for group in self._groups for frame in group.obs]
+        return frames[index], self._totals[index]
 
     @torch.no_grad()
     def step(self, ahead: bool = False) -> None:
@@ -192,9 +193,6 @@ class Collector:
         ]
         for name in _COUNTS:
             setattr(self, name, state["counts"].get(name, False))  # earlier versions did not play at random
-
-    def _frames(self) -> list[Tensor]:
-        return [frame for group in self._groups for frame in group.obs]
 
     def _record(self, first: int, obs: Tensor, choice: Choice, step: Step) -> None:
         """Keep a step of a group whose first environment has the number `first`."""

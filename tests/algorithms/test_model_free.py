@@ -53,6 +53,12 @@ def column(run: RunFolder, name: str) -> list[float]:
     return [line[name] for line in read_metrics(run.metrics) if name in line]
 
 
+def test_no_step_begins_before_an_update(run_of: Runs) -> None:
+    """The last step of a rollout has none ahead: its actions would be those of the old weights."""
+    groups = load_tensors(run_of("ppo").state)["collectors"]["train"]["groups"]
+    assert [group["choice"] for group in groups] == [None, None]
+
+
 def test_ppo_learns_from_each_rollout(run_of: Runs) -> None:
     """Two rollouts in an epoch; the last one is cut by the total number of steps."""
     run = run_of("ppo")
